@@ -1,0 +1,68 @@
+import type { Artifact, EndReason, Language, Metrics, TerminalStatus } from "../executor/protocol.ts";
+import type { Lease, Listed, Page } from "../sessions/session.ts";
+
+/** An execution: code run once in a session. Field names are the wire's (contract, Executions). */
+export type ExecutionStatus = "pending" | "running" | TerminalStatus;
+export const LIVE_STATUSES: readonly ExecutionStatus[] = ["pending", "running"];
+
+export type Execution = {
+  id: string;
+  session_id: string;
+  tenant: string;
+  status: ExecutionStatus;
+  code: string;
+  language: Language;
+  /** Seconds. */
+  timeout: number;
+  event: unknown;
+  stdin: string;
+  exit_code: number | null;
+  reason: EndReason | null;
+  error_message: string | null;
+  /** Seconds from start to end; null until it ended. */
+  execution_time: number | null;
+  stdout: string;
+  stderr: string;
+  stdout_bytes: number;
+  stderr_bytes: number;
+  stdout_truncated: boolean;
+  stderr_truncated: boolean;
+  return_value: unknown;
+  artifacts: Artifact[];
+  metrics: Metrics | null;
+  env_vars: Record<string, string>;
+  retry_count: number;
+  created_at: string;
+  started_at: string | null;
+  completed_at: string | null;
+  idempotency_key: string | null;
+  /** Number of the last journal entry; null until it ended. `journaled` is false when no executor ever accepted it. */
+  last_seq: number | null;
+  journaled: boolean;
+  /** Milliseconds that each phase took, for Server-Timing. */
+  timing: Record<string, number>;
+};
+
+/** Without the large columns: what lists and the scheduler need. */
+export type ExecutionFields = Partial<Omit<Execution, "id" | "session_id" | "tenant" | "code">>;
+
+export interface ExecutionStore {
+  /** Throws `idempotency_conflict` when the session has an execution with the same key (the caller then reads that one). */
+  insert(execution: Execution, lease: Lease): Promise<void>;
+  get(id: string): Promise<Execution | null>;
+  findByIdempotencyKey(sessionId: string, key: string): Promise<Execution | null>;
+  /** Newest first. */
+  list(sessionId: string, page: Page): Promise<Listed<Execution>>;
+  /** Writes the given fields, and only while the status is one of `from`. False when it was not. */
+  update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean>;
+  /** Live executions of a session, or of a tenant's sessions. */
+  countLive(by: { sessionId: string } | { tenant: string }): Promise<number>;
+  liveIds(sessionId: string): Promise<string[]>;
+  deleteBySession(sessionId: string): Promise<string[]>;
+  claim(id: string, lease: Lease, now: string): Promise<boolean>;
+  /** Extends every lease of `owner` at once. */
+  renewAll(owner: string, expiresAt: string): Promise<void>;
+  release(id: string, owner: string): Promise<void>;
+  /** Ids of live executions whose lease is free or expired, oldest first. */
+  unowned(now: string, limit: number): Promise<string[]>;
+}

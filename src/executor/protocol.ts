@@ -1,0 +1,181 @@
+/**
+ * What the control plane and an executor say to each other: HTTP over a unix socket (edge) or TCP with a bearer token
+ * (Pod). Both ends are this program, so JSON bodies carry these types as they are.
+ *
+ *     GET    /health                               ExecutorHealth
+ *     GET    /sandboxes                            SandboxState[]
+ *     PUT    /sandboxes/:id                        SandboxSpec → SandboxState; the same id again returns the existing one
+ *     DELETE /sandboxes/:id?workspace=keep|delete  204, also when there is none
+ *     PUT    /executions/:id                       ExecutionRequest → its journal, live, from entry 1; idempotent by id
+ *     GET    /executions/:id/journal?after=SEQ     its journal, live, from entry SEQ+1
+ *     GET    /executions/:id/output                ExecutionOutput
+ *     POST   /executions/:id/cancel                204 when no process of it is left
+ *     DELETE /executions/:id                       204; forgets the journal
+ *     GET    /sandboxes/:id/files?path&recursive&limit   FileEntry[]
+ *     GET|HEAD|PUT|DELETE /sandboxes/:id/files/PATH      bytes; Range and ETag as HTTP has them
+ *     POST   /sandboxes/:id/files/move {from,to} · /files/mkdir {path}   204
+ *     POST   /shutdown                             204; ends every sandbox and the process
+ *
+ * An error answers with the status of its code and `{code, message}`.
+ *
+ * Journal: one entry a line, `SEQ TYPE JSON\n`, SEQ contiguous from 1, JSON without newlines; the same bytes on disk, on
+ * this wire and (re-framed) in SSE. A journal whose last entry is not `end` belongs to an execution that still runs.
+ * A response that closes before `end` was cut.
+ */
+
+export type Language = "python" | "javascript" | "typescript" | "shell";
+export const LANGUAGES: readonly Language[] = ["python", "javascript", "typescript", "shell"];
+
+export type TerminalStatus = "completed" | "failed" | "timeout" | "crashed" | "cancelled";
+
+/** Which limit or event ended an execution; null when the program ended by itself with success. */
+export type EndReason =
+  | "exception" // the program raised, or the handler did
+  | "exit_code" // the program ended with a code other than 0
+  | "signal" // a signal that nobody here sent ended it
+  | "invalid_result" // the handler's value is not JSON, or is too large
+  | "timeout"
+  | "memory_limit"
+  | "disk_limit"
+  | "process_limit"
+  | "cancelled"
+  | "session_ended"
+  | "executor_lost"
+  | "sandbox_lost"
+  | "start_failed"; // the interpreter is missing or could not be started
+
+export type SandboxLimits = {
+  cpuCores: number;
+  memoryBytes: number;
+  diskBytes: number;
+  maxProcesses: number;
+};
+
+export type SandboxSpec = {
+  imageUrl: string;
+  runtimeType: string;
+  limits: SandboxLimits;
+  /** The session's variables; those of an execution are laid over them. */
+  env: Record<string, string>;
+  /** Executions that run at the same time; 64 more wait (contract). */
+  maxRunning: number;
+};
+
+export type SandboxState = {
+  id: string;
+  /** `running` until the sandbox's init has ended for any reason; then `lost` until it is deleted or made again. */
+  status: "running" | "lost";
+  /** Path of the workspace inside the sandbox. */
+  workspacePath: string;
+  /** Milliseconds that each phase of the creation took. */
+  timing: Record<string, number>;
+};
+
+export type ExecutionRequest = {
+  sandboxId: string;
+  language: Language;
+  code: string;
+  /** Given to `handler`, and to shell code as EVENT_JSON; null when there is none. */
+  event: unknown;
+  env: Record<string, string>;
+  stdin: string;
+  timeoutMs: number;
+  /** When the caller submitted it, ISO 8601; entry 1 of the journal says `pending` at this time. */
+  createdAt: string;
+};
+
+export type Artifact = { path: string; size: number; mime_type: string; type: "created" | "modified" };
+
+export type Metrics = {
+  duration_ms: number;
+  cpu_time_ms: number;
+  peak_memory_mb: number;
+  io_read_bytes: number;
+  io_write_bytes: number;
+};
+
+/** JSON of each journal entry type. `at` is ISO 8601; `offset` counts bytes of that stream before this entry. */
+export type JournalPayloads = {
+  status: { status: "pending" | "running"; at: string };
+  stdout: OutputPayload;
+  stderr: OutputPayload;
+  result: { return_value: unknown };
+  end: Outcome;
+};
+
+/** `text` is the output as UTF-8 with U+FFFD for what is not; `data` (base64 of the true bytes) is there only when they differ. */
+export type OutputPayload = { text: string; data?: string; offset: number; at: string };
+
+export type JournalType = keyof JournalPayloads;
+
+/** How an execution ended, as the executor saw it. */
+export type Outcome = {
+  status: TerminalStatus;
+  exit_code: number | null;
+  reason: EndReason | null;
+  error_message: string | null;
+  started_at: string | null;
+  completed_at: string;
+  metrics: Metrics;
+  /** True byte counts, also of what was cut. */
+  stdout_bytes: number;
+  stderr_bytes: number;
+  stdout_truncated: boolean;
+  stderr_truncated: boolean;
+  artifacts: Artifact[];
+  /** Milliseconds: queue, spawn, run, flush. */
+  timing: Record<string, number>;
+};
+
+/** Output for the record: each stream's first `outputLimitBytes` bytes as text. */
+export type ExecutionOutput = { stdout: string; stderr: string };
+
+export type FileEntry = {
+  name: string;
+  /** Relative to the workspace, with `/`, no leading `/`. */
+  path: string;
+  size: number;
+  /** Milliseconds since the epoch. */
+  modifiedMs: number;
+  etag: string;
+  type: "file" | "directory" | "symlink" | "other";
+  /** Permission bits, octal, such as "0644". */
+  mode: string;
+};
+
+export type FileWritten = { path: string; size: number; created: boolean };
+
+export type Check = { name: string; ok: boolean; found: string; remedy?: string };
+
+export type ExecutorHealth = {
+  version: string;
+  pid: number;
+  startedAt: string;
+  sandboxes: number;
+  runningExecutions: number;
+  /** What isolation is in force, one check a mechanism. */
+  isolation: Check[];
+};
+
+/** An executor as the control plane sees it. Every method throws AppError; a lost connection is `executor_unavailable`. */
+export interface Executor {
+  health(signal?: AbortSignal): Promise<ExecutorHealth>;
+  listSandboxes(): Promise<SandboxState[]>;
+  createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState>;
+  deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void>;
+  /** Starts the execution unless it is known, and follows its journal from entry 1. Aborting stops the reader only. */
+  execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /** Follows the journal from entry `after + 1`. Aborting stops the reader only. Unknown id: `execution_not_found`. */
+  journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  output(id: string): Promise<ExecutionOutput>;
+  /** Resolves when no process of the execution is left. Idempotent. Unknown id: `execution_not_found`. */
+  cancel(id: string): Promise<void>;
+  deleteExecution(id: string): Promise<void>;
+  listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]>;
+  /** GET or HEAD of a file: the executor's response, its headers (Content-Length, ETag, Content-Range, Last-Modified) and status (200, 206, 304) ready to pass on. */
+  readFile(sandboxId: string, path: string, method: "GET" | "HEAD", headers: Headers, signal?: AbortSignal): Promise<Response>;
+  writeFile(sandboxId: string, path: string, body: ReadableStream<Uint8Array>, limitBytes: number): Promise<FileWritten>;
+  removeFile(sandboxId: string, path: string): Promise<void>;
+  moveFile(sandboxId: string, from: string, to: string): Promise<void>;
+  makeDirectory(sandboxId: string, path: string): Promise<void>;
+}

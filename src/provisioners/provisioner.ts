@@ -1,0 +1,22 @@
+import type { Executor, SandboxState } from "../executor/protocol.ts";
+import type { Session } from "../sessions/session.ts";
+
+export type Provisioned = {
+  executor: Executor;
+  sandbox: SandboxState;
+  runtimeNode: string | null;
+  containerId: string | null;
+  podName: string | null;
+};
+
+/** Makes and finds the executors that hold sandboxes. Everything is named after the session id, so a repeat is harmless. */
+export interface Provisioner {
+  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx means that it never will. */
+  ensure(session: Session): Promise<Provisioned>;
+  /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */
+  executorOf(sessionId: string): Promise<Executor>;
+  /** Ends the sandbox; with `deleteWorkspace` the files go too. Idempotent. */
+  release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void>;
+  /** Ids of the sandboxes that exist, with their status. Throws `executor_unavailable` when it cannot be told. */
+  list(): Promise<Map<string, SandboxState["status"]>>;
+}

@@ -1,0 +1,79 @@
+/** A session: an isolated sandbox with a workspace, for one tenant. Field names are the wire's (contract, Sessions). */
+export type SessionStatus = "creating" | "running" | "failed" | "terminated";
+export const SESSION_STATUSES: readonly SessionStatus[] = ["creating", "running", "failed", "terminated"];
+
+export type DependencyStatus = "pending" | "installing" | "completed" | "failed";
+
+export type RequestedDependency = { name: string; version?: string };
+
+export type InstalledDependency = {
+  name: string;
+  version: string;
+  install_location: string;
+  install_time: string;
+  is_from_template: boolean;
+};
+
+export type Session = {
+  id: string;
+  tenant: string;
+  template_id: string;
+  status: SessionStatus;
+  cpu: string;
+  memory: string;
+  disk: string;
+  max_processes: number;
+  workspace_path: string;
+  language_runtime: string;
+  runtime_type: string;
+  runtime_node: string | null;
+  container_id: string | null;
+  pod_name: string | null;
+  env_vars: Record<string, string>;
+  /** Seconds without use after which the session is terminated. */
+  timeout: number;
+  expires_at: string;
+  python_package_index_url: string | null;
+  requested_dependencies: RequestedDependency[];
+  installed_dependencies: InstalledDependency[];
+  dependency_install_status: DependencyStatus;
+  dependency_install_error: string | null;
+  dependency_install_started_at: string | null;
+  dependency_install_completed_at: string | null;
+  fail_on_dependency_error: boolean;
+  install_timeout: number;
+  error_message: string | null;
+  created_at: string;
+  updated_at: string;
+  completed_at: string | null;
+  last_activity_at: string;
+  /** The image and limits as resolved at creation, so that a later change of the template changes nothing here. */
+  image_url: string;
+};
+
+export type Page = { limit: number; offset: number };
+export type Listed<T> = { items: T[]; total: number };
+export type SessionFilter = { status?: SessionStatus | undefined; template_id?: string | undefined };
+
+/** A lease: the one process that may act on a row until `expiresAt` (ISO 8601). Taken by a conditional update. */
+export type Lease = { owner: string; expiresAt: string };
+
+export interface SessionStore {
+  /** With `lease`, the row is born leased, which saves the claim. Throws `session_exists` when the id is taken. */
+  insert(session: Session, lease?: Lease): Promise<void>;
+  get(id: string): Promise<Session | null>;
+  /** Newest first. */
+  list(tenant: string, filter: SessionFilter, page: Page): Promise<Listed<Session>>;
+  /** Writes the given fields, and only if the row's status is one of `from` (any when absent). False when it was not. */
+  update(id: string, fields: Partial<Omit<Session, "id" | "tenant">>, from?: readonly SessionStatus[]): Promise<boolean>;
+  delete(id: string): Promise<boolean>;
+  countLive(tenant?: string): Promise<number>;
+  countLiveByTemplate(templateId: string): Promise<number>;
+  /** Takes or renews the lease of a session whose lease is free, expired or already the owner's. */
+  claim(id: string, lease: Lease, now: string): Promise<boolean>;
+  release(id: string, owner: string): Promise<void>;
+  /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at`. At most `limit`. */
+  due(now: string, limit: number): Promise<string[]>;
+  /** Ids of all sessions in the given statuses, oldest first, in pages by id. */
+  idsByStatus(statuses: readonly SessionStatus[], afterId: string, limit: number): Promise<string[]>;
+}

@@ -1,0 +1,40 @@
+/** A template: what a session starts from. Field names are the wire's (contract, Templates). */
+export const RUNTIME_TYPES = [
+  "python3.11",
+  "python3.12",
+  "python3.13",
+  "nodejs20",
+  "nodejs22",
+  "bun",
+  "java17",
+  "go1.21",
+] as const;
+export type RuntimeType = (typeof RUNTIME_TYPES)[number];
+
+export type Template = {
+  id: string;
+  name: string;
+  image_url: string;
+  runtime_type: RuntimeType;
+  default_cpu_cores: number;
+  default_memory_mb: number;
+  default_disk_mb: number;
+  /** Seconds. Shown also as `default_timeout_sec`. */
+  default_timeout: number;
+  default_env_vars: Record<string, string>;
+  warm_pool_size: number;
+  is_active: boolean;
+  created_at: string;
+  updated_at: string;
+};
+
+export interface TemplateStore {
+  /** Throws `template_exists` when the id or the name is taken. */
+  insert(template: Template): Promise<void>;
+  get(id: string): Promise<Template | null>;
+  /** All, by name. */
+  list(): Promise<Template[]>;
+  /** Throws `template_exists` when the new name is taken. Returns false when there is no such template. */
+  update(template: Template): Promise<boolean>;
+  delete(id: string): Promise<boolean>;
+}
