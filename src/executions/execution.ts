@@ -5,6 +5,11 @@ import type { Lease, Listed, Page } from "../sessions/session.ts";
 export type ExecutionStatus = "pending" | "running" | TerminalStatus;
 export const LIVE_STATUSES: readonly ExecutionStatus[] = ["pending", "running"];
 
+/** Whether it still waits or runs. */
+export function isLive(execution: Pick<Execution, "status">): boolean {
+  return execution.status === "pending" || execution.status === "running";
+}
+
 export type Execution = {
   id: string;
   session_id: string;

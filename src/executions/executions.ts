@@ -1,0 +1,189 @@
+import type { Changes, Wakeups } from "../changes.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import type { Language } from "../executor/protocol.ts";
+import { newExecutionId } from "../id.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import { checkEnvironment } from "../sessions/limits.ts";
+import type { Listed, Page, Session } from "../sessions/session.ts";
+import type { Sessions } from "../sessions/sessions.ts";
+import { isLive, type Execution, type ExecutionStore } from "./execution.ts";
+import { followExecution } from "./follow.ts";
+import type { JournalEntry } from "./journal-entry.ts";
+
+/** What a caller submits (contract, Executions); `timeout` in seconds. */
+export type ExecutionInput = {
+  code: string;
+  language: Language;
+  timeout: number;
+  event: unknown;
+  env_vars: Record<string, string>;
+  stdin: string;
+};
+
+export type ExecutionRules = {
+  /** Live executions of one session: those that run at once and those that may wait. */
+  maxLivePerSession: number;
+  /** Live executions of one tenant; null is no limit. */
+  maxLivePerTenant: number | null;
+  leaseMs: number;
+};
+
+export type ExecutionsDeps = {
+  store: ExecutionStore;
+  sessions: Sessions;
+  provisioner: Provisioner;
+  wakeups: Wakeups;
+  changes: Changes<Execution>;
+  clock: Clock;
+  rules: ExecutionRules;
+  /** Name of this process in leases. */
+  owner: string;
+};
+
+/** How often a waiter looks at the row itself, for changes that another replica made. */
+const RECHECK_MS = 500;
+
+/** The operations on executions. Every method throws AppError; one of another tenant is `execution_not_found`. */
+export class Executions {
+  readonly #d: ExecutionsDeps;
+
+  constructor(deps: ExecutionsDeps) {
+    this.#d = deps;
+  }
+
+  /** Records the execution and starts it. The same `idempotencyKey` in a session gives the execution of the first call. */
+  async submit(
+    tenant: string,
+    sessionId: string,
+    input: ExecutionInput,
+    idempotencyKey: string | null = null,
+  ): Promise<Execution> {
+    const { store, rules } = this.#d;
+    const session = await this.#d.sessions.get(tenant, sessionId);
+    checkEnvironment(input.env_vars);
+    const known = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
+    if (known !== null) return known;
+    if (session.status === "failed" || session.status === "terminated")
+      throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
+    if ((await store.countLive({ sessionId })) >= rules.maxLivePerSession)
+      throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, { retryAfterS: 1 });
+    if (rules.maxLivePerTenant !== null && (await store.countLive({ tenant })) >= rules.maxLivePerTenant)
+      throw new AppError("execution_limit", `at most ${rules.maxLivePerTenant} executions at once`, { retryAfterS: 1 });
+    const now = this.#d.clock.now();
+    const execution = newExecution(tenant, session, input, idempotencyKey, now);
+    const lease = { owner: this.#d.owner, expiresAt: new Date(now.getTime() + rules.leaseMs).toISOString() };
+    try {
+      await store.insert(execution, lease);
+    } catch (error) {
+      const first = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
+      if (first === null) throw error;
+      return first;
+    }
+    this.#d.wakeups.execution(execution);
+    await this.#d.sessions.touch(session);
+    return execution;
+  }
+
+  async get(tenant: string, id: string): Promise<Execution> {
+    const execution = await this.#d.store.get(id);
+    if (execution === null || execution.tenant !== tenant)
+      throw new AppError("execution_not_found", `there is no execution ${id}`);
+    return execution;
+  }
+
+  async list(tenant: string, sessionId: string, page: Page): Promise<Listed<Execution>> {
+    await this.#d.sessions.get(tenant, sessionId);
+    return this.#d.store.list(sessionId, page);
+  }
+
+  /** Ends a live execution; answers when no process of it is left. One that has ended is answered unchanged. */
+  async cancel(tenant: string, id: string): Promise<Execution> {
+    const execution = await this.get(tenant, id);
+    if (!isLive(execution)) return execution;
+    try {
+      const executor = await this.#d.provisioner.executorOf(execution.session_id);
+      await executor.cancel(id);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== "execution_not_found") throw error;
+      await this.#cancelUnstarted(id);
+    }
+    return this.ended(tenant, id, 10_000);
+  }
+
+  async #cancelUnstarted(id: string): Promise<void> {
+    const fields = {
+      status: "cancelled" as const,
+      reason: "cancelled" as const,
+      error_message: "cancelled before it started",
+      completed_at: this.#d.clock.now().toISOString(),
+      last_seq: 2,
+    };
+    if (!(await this.#d.store.update(id, fields, ["pending"]))) return;
+    const ended = await this.#d.store.get(id);
+    if (ended !== null) this.#d.changes.notify(id, ended);
+  }
+
+  /** The execution once it has ended, or as it is after `waitMs` or when `signal` aborts. */
+  async ended(tenant: string, id: string, waitMs: number, signal?: AbortSignal): Promise<Execution> {
+    const end = performance.now() + waitMs;
+    for (;;) {
+      const news = this.#d.changes.wait(id, Math.min(end - performance.now(), RECHECK_MS), signal);
+      const execution = await this.get(tenant, id);
+      if (!isLive(execution) || performance.now() >= end || signal?.aborted === true) return execution;
+      const changed = await news;
+      if (changed !== undefined && !isLive(changed)) return changed;
+    }
+  }
+
+  /**
+   * The execution's journal from entry `after + 1`, live, in batches; returns after the `end` entry. Live, late and
+   * reconnecting readers take this one path. Aborting `signal` frees the reader at once and leaves the execution alone.
+   */
+  async *follow(tenant: string, id: string, after: number, signal: AbortSignal): AsyncGenerator<JournalEntry[]> {
+    const execution = await this.get(tenant, id);
+    yield* followExecution(this.#d, execution, after, signal);
+  }
+}
+
+function newExecution(
+  tenant: string,
+  session: Session,
+  input: ExecutionInput,
+  idempotencyKey: string | null,
+  now: Date,
+): Execution {
+  return {
+    id: newExecutionId(now),
+    session_id: session.id,
+    tenant,
+    status: "pending",
+    code: input.code,
+    language: input.language,
+    timeout: input.timeout,
+    event: input.event,
+    stdin: input.stdin,
+    exit_code: null,
+    reason: null,
+    error_message: null,
+    execution_time: null,
+    stdout: "",
+    stderr: "",
+    stdout_bytes: 0,
+    stderr_bytes: 0,
+    stdout_truncated: false,
+    stderr_truncated: false,
+    return_value: null,
+    artifacts: [],
+    metrics: null,
+    env_vars: input.env_vars,
+    retry_count: 0,
+    created_at: now.toISOString(),
+    started_at: null,
+    completed_at: null,
+    idempotency_key: idempotencyKey,
+    last_seq: null,
+    journaled: false,
+    timing: {},
+  };
+}

@@ -1,0 +1,81 @@
+import type { Changes } from "../changes.ts";
+import { AppError } from "../errors.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import { isLive, type Execution, type ExecutionStore } from "./execution.ts";
+import { readJournal, type JournalEntry } from "./journal-entry.ts";
+
+export type FollowDeps = { store: ExecutionStore; provisioner: Provisioner; changes: Changes<Execution> };
+
+/** How long a reader waits for news before it looks again, in milliseconds: for an executor to accept, for a row to end. */
+const ACCEPT_RECHECK_MS = 250;
+const END_RECHECK_MS = 50;
+
+/** See Executions.follow. */
+export async function* followExecution(
+  deps: FollowDeps,
+  execution: Execution,
+  after: number,
+  signal: AbortSignal,
+): AsyncGenerator<JournalEntry[]> {
+  let seq = after;
+  let current = execution;
+  if (seq < 1) {
+    yield [{ seq: 1, type: "status", json: JSON.stringify({ status: "pending", at: execution.created_at }) }];
+    seq = 1;
+  }
+  while (!signal.aborted) {
+    if (!isLive(current) && (!current.journaled || seq >= (current.last_seq ?? 0))) return yield [endOf(current, seq)];
+    const news = deps.changes.wait(current.id, ACCEPT_RECHECK_MS, signal);
+    try {
+      for await (const batch of openJournal(deps, current, seq, signal)) {
+        const last = batch.at(-1);
+        if (last === undefined) continue;
+        seq = last.seq;
+        if (last.type !== "end") {
+          yield batch;
+          continue;
+        }
+        const ended = await waitForEnd(deps, current, signal);
+        yield [...batch.slice(0, -1), { ...last, execution: ended }];
+        return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof AppError)) throw error;
+      if (error.code === "execution_not_found" && !isLive(current)) return yield [endOf(current, seq)];
+    }
+    await news;
+    current = (await deps.store.get(current.id)) ?? gone(current.id);
+  }
+}
+
+async function* openJournal(
+  deps: FollowDeps,
+  execution: Execution,
+  after: number,
+  signal: AbortSignal,
+): AsyncGenerator<JournalEntry[]> {
+  const executor = await deps.provisioner.executorOf(execution.session_id);
+  yield* readJournal(await executor.journal(execution.id, after, signal));
+}
+
+/** The record once it says how the execution ended: its follower stores that within moments of the journal's last entry. */
+async function waitForEnd(deps: FollowDeps, execution: Execution, signal: AbortSignal): Promise<Execution> {
+  for (;;) {
+    const news = deps.changes.wait(execution.id, END_RECHECK_MS, signal);
+    const row = (await deps.store.get(execution.id)) ?? gone(execution.id);
+    if (!isLive(row)) return row;
+    signal.throwIfAborted();
+    const changed = await news;
+    if (changed !== undefined && !isLive(changed)) return changed;
+  }
+}
+
+/** The last entry of an execution whose journal no executor has (any more). */
+function endOf(execution: Execution, seq: number): JournalEntry {
+  return { seq: Math.max(seq + 1, execution.last_seq ?? 0), type: "end", json: "{}", execution };
+}
+
+function gone(id: string): never {
+  throw new AppError("execution_not_found", `there is no execution ${id}`);
+}

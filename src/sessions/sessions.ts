@@ -1,0 +1,215 @@
+import type { Changes, Wakeups } from "../changes.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import type { ExecutionStore } from "../executions/execution.ts";
+import { newSessionId } from "../id.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { Template, TemplateStore } from "../templates/template.ts";
+import { deadlineOf, type LifetimeBounds } from "./deadline.ts";
+import { checkEnvironment, formatMebibytes, parseCpu, parseSize } from "./limits.ts";
+import type { Listed, Page, RequestedDependency, Session, SessionFilter, SessionStore } from "./session.ts";
+
+/** What a caller may ask for (contract, Sessions); sizes as "512Mi", times in seconds. */
+export type SessionInput = {
+  id?: string | undefined;
+  template_id: string;
+  timeout?: number | undefined;
+  cpu?: string | number | undefined;
+  memory?: string | undefined;
+  disk?: string | undefined;
+  env_vars?: Record<string, string> | undefined;
+  dependencies?: RequestedDependency[] | undefined;
+  install_timeout?: number | undefined;
+  fail_on_dependency_error?: boolean | undefined;
+  python_package_index_url?: string | undefined;
+};
+
+export type SessionUpdate = { timeout?: number | undefined; env_vars?: Record<string, string> | undefined };
+
+export type SessionRules = {
+  defaultTimeoutS: number;
+  maxTimeoutS: number;
+  maxCpu: number;
+  maxMemoryBytes: number;
+  maxDiskBytes: number;
+  maxProcesses: number;
+  /** Live sessions of one tenant; null is no limit. */
+  maxSessionsPerTenant: number | null;
+  bounds: LifetimeBounds;
+  packageIndexUrl: string | null;
+  /** How long a new row is leased to the process that made it. */
+  leaseMs: number;
+};
+
+export type SessionsDeps = {
+  store: SessionStore;
+  executions: ExecutionStore;
+  templates: TemplateStore;
+  provisioner: Provisioner;
+  wakeups: Wakeups;
+  changes: Changes<Session>;
+  clock: Clock;
+  rules: SessionRules;
+  /** Name of this process in leases. */
+  owner: string;
+};
+
+const LIVE = ["creating", "running"] as const;
+
+/** The operations on sessions. Every method throws AppError; a session of another tenant is `session_not_found`. */
+export class Sessions {
+  readonly #d: SessionsDeps;
+
+  constructor(deps: SessionsDeps) {
+    this.#d = deps;
+  }
+
+  /** Records the session and starts making its sandbox; answers while that goes on. */
+  async create(tenant: string, input: SessionInput): Promise<Session> {
+    const { rules, store, clock } = this.#d;
+    const template = await this.#d.templates.get(input.template_id);
+    if (template === null) throw new AppError("template_unknown", `there is no template ${input.template_id}`);
+    if (rules.maxSessionsPerTenant !== null && (await store.countLive(tenant)) >= rules.maxSessionsPerTenant)
+      throw new AppError("session_limit", `at most ${rules.maxSessionsPerTenant} live sessions`, { retryAfterS: 5 });
+    const now = clock.now();
+    const session = this.#newSession(tenant, input, template, now);
+    const leaseEnd = new Date(now.getTime() + rules.leaseMs).toISOString();
+    await store.insert(session, { owner: this.#d.owner, expiresAt: leaseEnd });
+    void this.#d.wakeups.session(session.id);
+    return session;
+  }
+
+  #newSession(tenant: string, input: SessionInput, template: Template, now: Date): Session {
+    const { rules } = this.#d;
+    const cpu = parseCpu(input.cpu ?? template.default_cpu_cores, rules.maxCpu);
+    const memory = input.memory ?? formatMebibytes(template.default_memory_mb);
+    const disk = input.disk ?? formatMebibytes(template.default_disk_mb);
+    parseSize("memory", memory, rules.maxMemoryBytes);
+    parseSize("disk", disk, rules.maxDiskBytes);
+    const env = { ...template.default_env_vars, ...input.env_vars };
+    checkEnvironment(env);
+    const timeout = input.timeout ?? template.default_timeout ?? rules.defaultTimeoutS;
+    this.#checkTimeout(timeout);
+    if ((input.dependencies ?? []).length > 0)
+      throw new AppError("not_implemented", "dependencies can't be installed by this version");
+    const at = now.toISOString();
+    return {
+      id: input.id ?? newSessionId(now),
+      tenant,
+      template_id: template.id,
+      status: "creating",
+      cpu: String(cpu),
+      memory,
+      disk,
+      max_processes: rules.maxProcesses,
+      workspace_path: "/workspace",
+      language_runtime: template.runtime_type,
+      runtime_type: template.runtime_type,
+      runtime_node: null,
+      container_id: null,
+      pod_name: null,
+      env_vars: env,
+      timeout,
+      expires_at: deadlineOf({ created_at: at, timeout }, now, rules.bounds),
+      python_package_index_url: input.python_package_index_url ?? rules.packageIndexUrl,
+      requested_dependencies: input.dependencies ?? [],
+      installed_dependencies: [],
+      dependency_install_status: "completed",
+      dependency_install_error: null,
+      dependency_install_started_at: null,
+      dependency_install_completed_at: null,
+      fail_on_dependency_error: input.fail_on_dependency_error ?? true,
+      install_timeout: input.install_timeout ?? 300,
+      error_message: null,
+      created_at: at,
+      updated_at: at,
+      completed_at: null,
+      last_activity_at: at,
+      image_url: template.image_url,
+    };
+  }
+
+  #checkTimeout(timeout: number): void {
+    if (timeout < 1 || timeout > this.#d.rules.maxTimeoutS)
+      throw new AppError("bad_request", `timeout must be 1 to ${this.#d.rules.maxTimeoutS} seconds`);
+  }
+
+  async get(tenant: string, id: string): Promise<Session> {
+    const session = await this.#d.store.get(id);
+    if (session === null || session.tenant !== tenant) throw new AppError("session_not_found", `there is no session ${id}`);
+    return session;
+  }
+
+  list(tenant: string, filter: SessionFilter, page: Page): Promise<Listed<Session>> {
+    return this.#d.store.list(tenant, filter, page);
+  }
+
+  /** Changes timeout or variables of a live session and renews its deadline. Variables hold from the next execution on. */
+  async update(tenant: string, id: string, change: SessionUpdate): Promise<Session> {
+    const session = await this.get(tenant, id);
+    if (change.timeout !== undefined) this.#checkTimeout(change.timeout);
+    if (change.env_vars !== undefined) checkEnvironment(change.env_vars);
+    const now = this.#d.clock.now();
+    const timeout = change.timeout ?? session.timeout;
+    const fields = {
+      timeout,
+      env_vars: change.env_vars ?? session.env_vars,
+      expires_at: deadlineOf({ created_at: session.created_at, timeout }, now, this.#d.rules.bounds),
+      last_activity_at: now.toISOString(),
+      updated_at: now.toISOString(),
+    };
+    if (!(await this.#d.store.update(id, fields, LIVE))) throw new AppError("session_ended", `session ${id} has ended`);
+    return { ...session, ...fields };
+  }
+
+  /** Ends the sandbox and its executions; the record stays. Idempotent. */
+  async terminate(tenant: string, id: string): Promise<Session> {
+    await this.get(tenant, id);
+    await this.end(id, "terminated", null);
+    return this.get(tenant, id);
+  }
+
+  /** Moves a live session to `status` and lets the scheduler take its sandbox down. */
+  async end(id: string, status: "terminated" | "failed", errorMessage: string | null): Promise<void> {
+    const at = this.#d.clock.now().toISOString();
+    const fields = { status, error_message: errorMessage, completed_at: at, updated_at: at };
+    await this.#d.store.update(id, fields, LIVE);
+    await this.#d.wakeups.session(id);
+  }
+
+  /** Ends the session and forgets it: sandbox, files, executions and record. */
+  async delete(tenant: string, id: string): Promise<void> {
+    await this.terminate(tenant, id);
+    await this.#d.provisioner.release(id, { deleteWorkspace: true });
+    await this.#d.executions.deleteBySession(id);
+    await this.#d.store.delete(id);
+  }
+
+  /** The session once it is no longer `creating`, or as it is after `waitMs`. */
+  async settled(tenant: string, id: string, waitMs: number, signal?: AbortSignal): Promise<Session> {
+    const end = performance.now() + waitMs;
+    for (;;) {
+      const news = this.#d.changes.wait(id, Math.min(end - performance.now(), RECHECK_MS), signal);
+      const session = await this.get(tenant, id);
+      if (session.status !== "creating" || performance.now() >= end || signal?.aborted === true) return session;
+      const changed = await news;
+      if (changed !== undefined && changed.status !== "creating") return changed;
+    }
+  }
+
+  /** Notes a use of a live session, which moves its deadline. Uses within a second of each other count once. */
+  async touch(session: Session): Promise<void> {
+    const now = this.#d.clock.now();
+    if (now.getTime() - Date.parse(session.last_activity_at) < 1000) return;
+    const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
+    await this.#d.store.update(session.id, { last_activity_at: now.toISOString(), expires_at: expiresAt }, LIVE);
+  }
+
+  async install(tenant: string, id: string): Promise<Session> {
+    await this.get(tenant, id);
+    throw new AppError("not_implemented", "dependencies can't be installed by this version");
+  }
+}
+
+/** How often a waiter looks at the row itself, for changes that another replica made. */
+const RECHECK_MS = 1000;

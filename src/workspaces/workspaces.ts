@@ -1,0 +1,69 @@
+import type { Executor, FileEntry, FileWritten } from "../executor/protocol.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { Sessions } from "../sessions/sessions.ts";
+
+/**
+ * The operations on a session's files. Paths are relative to the workspace; one that is absolute or leaves it is
+ * `invalid_path`, one that is not there `file_not_found`, another tenant's session `session_not_found`.
+ */
+export class Workspaces {
+  readonly #sessions: Sessions;
+  readonly #provisioner: Provisioner;
+
+  constructor(sessions: Sessions, provisioner: Provisioner) {
+    this.#sessions = sessions;
+    this.#provisioner = provisioner;
+  }
+
+  async #executorOf(tenant: string, sessionId: string): Promise<Executor> {
+    const session = await this.#sessions.get(tenant, sessionId);
+    if (session.status === "creating") await this.#sessions.settled(tenant, sessionId, 30_000);
+    await this.#sessions.touch(session);
+    return this.#provisioner.executorOf(sessionId);
+  }
+
+  /** What lies at `path`: the file itself, or a directory's entries (with `recursive` all below it), at most `limit`. */
+  async list(
+    tenant: string,
+    sessionId: string,
+    path: string,
+    options: { recursive: boolean; limit: number },
+  ): Promise<FileEntry[]> {
+    return (await this.#executorOf(tenant, sessionId)).listFiles(sessionId, path, options);
+  }
+
+  /** A response whose status (200, 206, 304, 416), headers and streamed body answer the GET or HEAD of `headers`. */
+  async read(
+    tenant: string,
+    sessionId: string,
+    path: string,
+    method: "GET" | "HEAD",
+    headers: Headers,
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    return (await this.#executorOf(tenant, sessionId)).readFile(sessionId, path, method, headers, signal);
+  }
+
+  /** Stores a body atomically. Past `limitBytes` it is `body_too_large`, past the disk limit `disk_full`; nothing stays. */
+  async write(
+    tenant: string,
+    sessionId: string,
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    limitBytes: number,
+  ): Promise<FileWritten> {
+    return (await this.#executorOf(tenant, sessionId)).writeFile(sessionId, path, body, limitBytes);
+  }
+
+  async remove(tenant: string, sessionId: string, path: string): Promise<void> {
+    await (await this.#executorOf(tenant, sessionId)).removeFile(sessionId, path);
+  }
+
+  async move(tenant: string, sessionId: string, from: string, to: string): Promise<void> {
+    await (await this.#executorOf(tenant, sessionId)).moveFile(sessionId, from, to);
+  }
+
+  async makeDirectory(tenant: string, sessionId: string, path: string): Promise<void> {
+    await (await this.#executorOf(tenant, sessionId)).makeDirectory(sessionId, path);
+  }
+}
