@@ -15,6 +15,8 @@ export interface Provisioner {
   ensure(session: Session): Promise<Provisioned>;
   /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */
   executorOf(sessionId: string): Promise<Executor>;
+  /** Throws `image_unknown` when no sandbox can be made of the image here. */
+  checkImage(imageUrl: string): Promise<void>;
   /** Ends the sandbox; with `deleteWorkspace` the files go too. Idempotent. */
   release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void>;
   /** Ids of the sandboxes that exist, with their status. Throws `executor_unavailable` when it cannot be told. */

@@ -71,6 +71,7 @@ export class Sessions {
     if (template === null) throw new AppError("template_unknown", `there is no template ${input.template_id}`);
     if (rules.maxSessionsPerTenant !== null && (await store.countLive(tenant)) >= rules.maxSessionsPerTenant)
       throw new AppError("session_limit", `at most ${rules.maxSessionsPerTenant} live sessions`, { retryAfterS: 5 });
+    await this.#d.provisioner.checkImage(template.image_url);
     const now = clock.now();
     const session = this.#newSession(tenant, input, template, now);
     const leaseEnd = new Date(now.getTime() + rules.leaseMs).toISOString();
@@ -165,15 +166,17 @@ export class Sessions {
   /** Ends the sandbox and its executions; the record stays. Idempotent. */
   async terminate(tenant: string, id: string): Promise<Session> {
     await this.get(tenant, id);
-    await this.end(id, "terminated", null);
+    await this.#end(id);
     return this.get(tenant, id);
   }
 
-  /** Moves a live session to `status` and lets the scheduler take its sandbox down. */
-  async end(id: string, status: "terminated" | "failed", errorMessage: string | null): Promise<void> {
+  async #end(id: string): Promise<void> {
     const at = this.#d.clock.now().toISOString();
-    const fields = { status, error_message: errorMessage, completed_at: at, updated_at: at };
-    await this.#d.store.update(id, fields, LIVE);
+    const fields = { status: "terminated" as const, completed_at: at, updated_at: at };
+    if (await this.#d.store.update(id, fields, LIVE)) {
+      const ended = await this.#d.store.get(id);
+      if (ended !== null) this.#d.changes.notify(id, ended);
+    }
     await this.#d.wakeups.session(id);
   }
 

@@ -1,0 +1,82 @@
+import { hostname } from "node:os";
+import { AppError } from "../../errors.ts";
+import type { Executor, SandboxSpec, SandboxState } from "../../executor/protocol.ts";
+import { parseSize } from "../../sessions/limits.ts";
+import type { Session } from "../../sessions/session.ts";
+import type { Provisioned, Provisioner } from "../provisioner.ts";
+
+export type LocalProvisionerDeps = {
+  /** Connects to the executor of the data directory, starting one when none runs. */
+  connect(): Promise<Executor>;
+  /** Throws `image_unknown` for an image that was not imported. */
+  checkImage(imageUrl: string): Promise<void>;
+  /** Executions that run at once in a session. */
+  maxRunning: number;
+};
+
+/** The edge: one executor process on this host keeps every sandbox. A dead one is started again at the next use. */
+export class LocalProvisioner implements Provisioner {
+  readonly #d: LocalProvisionerDeps;
+  #executor: Promise<Executor> | null = null;
+
+  constructor(deps: LocalProvisionerDeps) {
+    this.#d = deps;
+  }
+
+  executorOf(): Promise<Executor> {
+    this.#executor ??= this.#d.connect().catch((error: unknown) => {
+      this.#executor = null;
+      throw error;
+    });
+    return this.#executor;
+  }
+
+  checkImage(imageUrl: string): Promise<void> {
+    return this.#d.checkImage(imageUrl);
+  }
+
+  async ensure(session: Session): Promise<Provisioned> {
+    const executor = await this.executorOf();
+    const sandbox = await this.#watching(executor.createSandbox(session.id, this.#spec(session)));
+    return { executor, sandbox, runtimeNode: hostname(), containerId: null, podName: null };
+  }
+
+  #spec(session: Session): SandboxSpec {
+    return {
+      imageUrl: session.image_url,
+      runtimeType: session.runtime_type,
+      limits: {
+        cpuCores: Number(session.cpu),
+        memoryBytes: parseSize("memory", session.memory, Number.MAX_SAFE_INTEGER),
+        diskBytes: parseSize("disk", session.disk, Number.MAX_SAFE_INTEGER),
+        maxProcesses: session.max_processes,
+      },
+      env: session.env_vars,
+      maxRunning: this.#d.maxRunning,
+    };
+  }
+
+  async release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void> {
+    await this.#watching((await this.executorOf()).deleteSandbox(sessionId, options));
+  }
+
+  async list(): Promise<Map<string, SandboxState["status"]>> {
+    const sandboxes = await this.#watching((await this.executorOf()).listSandboxes());
+    return new Map(sandboxes.map((sandbox) => [sandbox.id, sandbox.status]));
+  }
+
+  /** Looks whether the executor answers, so that the next use starts another one when it does not. */
+  async probe(): Promise<void> {
+    await this.#watching((await this.executorOf()).health());
+  }
+
+  /** Forgets an executor that can't be reached. */
+  async #watching<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      if (error instanceof AppError && error.code === "executor_unavailable") this.#executor = null;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,161 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Changes } from "../changes.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import { isLive, LIVE_STATUSES, type Execution, type ExecutionFields, type ExecutionStore } from "../executions/execution.ts";
+import { readJournal, type JournalEntry } from "../executions/journal-entry.ts";
+import type { ExecutionOutput, ExecutionRequest, Executor } from "../executor/protocol.ts";
+import type { Log } from "../log.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { Session, SessionStore } from "../sessions/session.ts";
+import { lostFields, OutcomeCollector } from "./outcome.ts";
+
+export type FollowerDeps = {
+  executions: ExecutionStore;
+  sessions: SessionStore;
+  provisioner: Provisioner;
+  executionChanges: Changes<Execution>;
+  sessionChanges: Changes<Session>;
+  clock: Clock;
+  log: Log;
+  /** Makes the session's sandbox again when it is gone. */
+  reconcile(sessionId: string): Promise<void>;
+  /** Called once for each execution that this process saw end. */
+  ended(execution: Execution): void;
+};
+
+/** An executor that can't be reached for this long is lost, and its executions with it (contract: within 20 s). */
+const LOST_AFTER_MS = 12_000;
+const RETRY_MS = 100;
+const SESSION_RECHECK_MS = 500;
+
+/** Takes one execution from its row to its end: hands it to the executor, follows the journal, stores what it says. */
+export class ExecutionFollower {
+  readonly #d: FollowerDeps;
+  readonly #signal: AbortSignal;
+  #execution: Execution;
+  #collector = new OutcomeCollector();
+  #accepted: boolean;
+  #lostSince: number | null = null;
+
+  constructor(deps: FollowerDeps, execution: Execution, signal: AbortSignal) {
+    this.#d = deps;
+    this.#execution = execution;
+    this.#signal = signal;
+    this.#accepted = execution.status === "running";
+  }
+
+  /** Resolves when the row says how the execution ended, or when the signal aborts (the row then stays as it is). */
+  async run(): Promise<void> {
+    while (!this.#signal.aborted) {
+      const session = await this.#settledSession();
+      if (session === null || this.#signal.aborted) return;
+      if (!this.#accepted && session.status !== "running") return this.#endWithSession(session);
+      try {
+        if (await this.#attempt(session)) return;
+      } catch (error) {
+        if (this.#signal.aborted) return;
+        if (await this.#endAfter(error, session)) return;
+      }
+      await delay(RETRY_MS, undefined, { signal: this.#signal }).catch(() => {});
+    }
+  }
+
+  async #settledSession(): Promise<Session | null> {
+    for (;;) {
+      const news = this.#d.sessionChanges.wait(this.#execution.session_id, SESSION_RECHECK_MS, this.#signal);
+      const session = await this.#d.sessions.get(this.#execution.session_id);
+      if (session?.status !== "creating" || this.#signal.aborted) return session;
+      await news;
+      const row = await this.#d.executions.get(this.#execution.id);
+      if (row === null || !isLive(row)) return null;
+    }
+  }
+
+  /** One pass over the journal; true when it reached the end. */
+  async #attempt(session: Session): Promise<boolean> {
+    const executor = await this.#d.provisioner.executorOf(session.id);
+    const { id } = this.#execution;
+    this.#collector = new OutcomeCollector();
+    const stream = this.#accepted
+      ? await executor.journal(id, 0, this.#signal)
+      : await executor.execute(id, requestOf(this.#execution, session), this.#signal);
+    this.#accepted = true;
+    this.#lostSince = null;
+    for await (const batch of readJournal(stream)) {
+      await this.#take(batch);
+      if (this.#collector.outcome !== null) {
+        await this.#finish(executor);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  async #take(batch: JournalEntry[]): Promise<void> {
+    for (const entry of batch) this.#collector.add(entry);
+    const startedAt = this.#collector.startedAt;
+    if (this.#collector.outcome !== null || startedAt === null || this.#execution.status === "running") return;
+    await this.#store({ status: "running", started_at: startedAt, journaled: true });
+  }
+
+  async #finish(executor: Executor): Promise<void> {
+    let fetched: ExecutionOutput | null = null;
+    if (this.#collector.overflowed) fetched = await executor.output(this.#execution.id);
+    await this.#store(this.#collector.fields(fetched));
+  }
+
+  async #store(fields: ExecutionFields): Promise<void> {
+    const changed = await this.#d.executions.update(this.#execution.id, fields, LIVE_STATUSES);
+    if (!changed) return;
+    Object.assign(this.#execution, fields);
+    this.#d.executionChanges.notify(this.#execution.id, this.#execution);
+    if (!isLive(this.#execution)) this.#d.ended(this.#execution);
+  }
+
+  #endWithSession(session: Session): Promise<void> {
+    const now = this.#d.clock.now();
+    const failed = session.status === "failed";
+    const message = failed ? `the session failed: ${session.error_message ?? "unknown cause"}` : "the session ended";
+    return this.#store(lostFields(this.#execution, failed ? "failed" : "cancelled", "session_ended", message, now, 1));
+  }
+
+  /** Decides after a failed pass: true when the execution has been ended, false to try again. */
+  async #endAfter(error: unknown, session: Session): Promise<boolean> {
+    const code = error instanceof AppError ? error.code : "internal";
+    const message = error instanceof Error ? error.message : String(error);
+    const { id } = this.#execution;
+    this.#d.log.warn("execution.follow_failed", { execution_id: id, code, error });
+    if (code === "queue_full" || code === "store_unavailable") return false;
+    if (code === "session_not_found" && !this.#accepted && this.#withinGrace()) {
+      await this.#d.reconcile(session.id);
+      return false;
+    }
+    if ((code === "executor_unavailable" || code === "internal") && this.#withinGrace()) return false;
+    const now = this.#d.clock.now();
+    const refused = !this.#accepted && error instanceof AppError && error.status < 500 && code !== "session_not_found";
+    const fields = refused
+      ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
+      : lostFields(this.#execution, "crashed", "executor_lost", "the executor was lost", now, this.#collector.lastSeq);
+    await this.#store(fields);
+    return true;
+  }
+
+  #withinGrace(): boolean {
+    this.#lostSince ??= performance.now();
+    return performance.now() - this.#lostSince < LOST_AFTER_MS;
+  }
+}
+
+function requestOf(execution: Execution, session: Session): ExecutionRequest {
+  return {
+    sandboxId: session.id,
+    language: execution.language,
+    code: execution.code,
+    event: execution.event,
+    env: { ...session.env_vars, ...execution.env_vars },
+    stdin: execution.stdin,
+    timeoutMs: execution.timeout * 1000,
+    createdAt: execution.created_at,
+  };
+}

@@ -1,0 +1,101 @@
+import type { Execution, ExecutionFields } from "../executions/execution.ts";
+import type { JournalEntry } from "../executions/journal-entry.ts";
+import type { EndReason, ExecutionOutput, Outcome, OutputPayload, TerminalStatus } from "../executor/protocol.ts";
+
+/** Output kept while following, in UTF-16 units a stream; past it the whole is fetched from the executor at the end. */
+const KEPT_UNITS = 64 * 1024;
+
+/** Collects from journal entries what the record needs, in bounded memory. */
+export class OutcomeCollector {
+  #stdout = "";
+  #stderr = "";
+  #overflowed = false;
+  #returnValue: unknown = null;
+  startedAt: string | null = null;
+  outcome: Outcome | null = null;
+  lastSeq = 0;
+
+  add(entry: JournalEntry): void {
+    this.lastSeq = entry.seq;
+    switch (entry.type) {
+      case "stdout":
+      case "stderr":
+        return this.#addOutput(entry.type, entry.json);
+      case "status": {
+        const { status, at } = JSON.parse(entry.json) as { status: string; at: string };
+        if (status === "running") this.startedAt = at;
+        return;
+      }
+      case "result":
+        this.#returnValue = (JSON.parse(entry.json) as { return_value: unknown }).return_value;
+        return;
+      case "end":
+        this.outcome = JSON.parse(entry.json) as Outcome;
+    }
+  }
+
+  #addOutput(stream: "stdout" | "stderr", json: string): void {
+    if (this.#overflowed) return;
+    const kept = this.#stdout.length + this.#stderr.length;
+    if (kept + json.length > KEPT_UNITS) {
+      this.#overflowed = true;
+      this.#stdout = this.#stderr = "";
+      return;
+    }
+    const { text } = JSON.parse(json) as OutputPayload;
+    if (stream === "stdout") this.#stdout += text;
+    else this.#stderr += text;
+  }
+
+  /** True once there was more output than is kept here; `fields` then needs the executor's. */
+  get overflowed(): boolean {
+    return this.#overflowed;
+  }
+
+  /** The record's fields once `outcome` is there. */
+  fields(fetched: ExecutionOutput | null): ExecutionFields {
+    const outcome = this.outcome;
+    if (outcome === null) return {};
+    return {
+      status: outcome.status,
+      exit_code: outcome.exit_code,
+      reason: outcome.reason,
+      error_message: outcome.error_message,
+      execution_time: outcome.started_at === null ? null : outcome.metrics.duration_ms / 1000,
+      stdout: fetched?.stdout ?? this.#stdout,
+      stderr: fetched?.stderr ?? this.#stderr,
+      stdout_bytes: outcome.stdout_bytes,
+      stderr_bytes: outcome.stderr_bytes,
+      stdout_truncated: outcome.stdout_truncated,
+      stderr_truncated: outcome.stderr_truncated,
+      return_value: this.#returnValue,
+      artifacts: outcome.artifacts,
+      metrics: outcome.metrics,
+      started_at: outcome.started_at ?? this.startedAt,
+      completed_at: outcome.completed_at,
+      last_seq: this.lastSeq,
+      journaled: true,
+      timing: outcome.timing,
+    };
+  }
+}
+
+/** The record's fields of an execution that no executor can tell about any more. No exit code is made up. */
+export function lostFields(
+  execution: Execution,
+  status: TerminalStatus,
+  reason: EndReason,
+  message: string,
+  now: Date,
+  lastSeq: number,
+): ExecutionFields {
+  return {
+    status,
+    reason,
+    error_message: message,
+    exit_code: null,
+    execution_time: execution.started_at === null ? null : (now.getTime() - Date.parse(execution.started_at)) / 1000,
+    completed_at: now.toISOString(),
+    last_seq: Math.max(lastSeq, 1) + 1,
+  };
+}

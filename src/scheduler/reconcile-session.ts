@@ -1,0 +1,118 @@
+import type { Changes } from "../changes.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import type { ExecutionStore } from "../executions/execution.ts";
+import type { Log } from "../log.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import { deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
+import type { Session, SessionStore } from "../sessions/session.ts";
+
+export type ReconcilerDeps = {
+  sessions: SessionStore;
+  executions: ExecutionStore;
+  provisioner: Provisioner;
+  changes: Changes<Session>;
+  clock: Clock;
+  log: Log;
+  owner: string;
+  leaseMs: number;
+  /** A session that is `creating` for longer has failed. */
+  creatingTimeoutMs: number;
+  bounds: LifetimeBounds;
+};
+
+const LIVE = ["creating", "running"] as const;
+
+/** One level-triggered step: compares a session's row with its sandbox and brings the two together. Safe to repeat. */
+export class SessionReconciler {
+  readonly #d: ReconcilerDeps;
+
+  constructor(deps: ReconcilerDeps) {
+    this.#d = deps;
+  }
+
+  /** `sandboxLost`: its sandbox is known to be gone, so a running session gets a new one on the same workspace. */
+  async step(id: string, sandboxLost = false): Promise<void> {
+    const session = await this.#d.sessions.get(id);
+    if (session === null) return;
+    if (session.status === "creating") return this.#create(session);
+    if (session.status !== "running") return this.#release(session);
+    if (Date.parse(session.expires_at) <= this.#d.clock.now().getTime()) return this.#expire(session);
+    if (sandboxLost) await this.#recover(session);
+  }
+
+  async #create(session: Session): Promise<void> {
+    const { sessions, clock, provisioner } = this.#d;
+    const now = clock.now();
+    const lease = { owner: this.#d.owner, expiresAt: new Date(now.getTime() + this.#d.leaseMs).toISOString() };
+    if (!(await sessions.claim(session.id, lease, now.toISOString()))) return;
+    if (now.getTime() - Date.parse(session.created_at) > this.#d.creatingTimeoutMs)
+      return this.#fail(session, `the sandbox was not ready after ${this.#d.creatingTimeoutMs / 1000} s`);
+    try {
+      const made = await provisioner.ensure(session);
+      const at = clock.now();
+      const fields = {
+        status: "running" as const,
+        workspace_path: made.sandbox.workspacePath,
+        runtime_node: made.runtimeNode,
+        container_id: made.containerId,
+        pod_name: made.podName,
+        last_activity_at: at.toISOString(),
+        expires_at: deadlineOf(session, at, this.#d.bounds),
+        updated_at: at.toISOString(),
+      };
+      if (!(await sessions.update(session.id, fields, ["creating"]))) return this.step(session.id);
+      this.#d.changes.notify(session.id, { ...session, ...fields });
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await this.#fail(session, error.message);
+    }
+  }
+
+  async #recover(session: Session): Promise<void> {
+    this.#d.log.warn("session.recovering", { session_id: session.id });
+    try {
+      await this.#d.provisioner.ensure(session);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await this.#fail(session, `the sandbox was lost and could not be made again: ${error.message}`);
+    }
+  }
+
+  async #fail(session: Session, message: string): Promise<void> {
+    this.#d.log.warn("session.failed", { session_id: session.id, message });
+    await this.#end(session, { status: "failed", error_message: message });
+  }
+
+  async #expire(session: Session): Promise<void> {
+    const now = this.#d.clock.now();
+    const busy = (await this.#d.executions.countLive({ sessionId: session.id })) > 0;
+    if (busy && !this.#pastLifetime(session, now)) {
+      await this.#d.sessions.update(session.id, { expires_at: deadlineOf(session, now, this.#d.bounds) }, ["running"]);
+      return;
+    }
+    await this.#end(session, { status: "terminated", error_message: null });
+  }
+
+  #pastLifetime(session: Session, now: Date): boolean {
+    const { lifetimeMs } = this.#d.bounds;
+    return lifetimeMs !== null && now.getTime() - Date.parse(session.created_at) >= lifetimeMs;
+  }
+
+  async #end(session: Session, end: { status: "failed" | "terminated"; error_message: string | null }): Promise<void> {
+    const at = this.#d.clock.now().toISOString();
+    const fields = { ...end, completed_at: at, updated_at: at };
+    if (await this.#d.sessions.update(session.id, fields, LIVE)) this.#d.changes.notify(session.id, { ...session, ...fields });
+    await this.#release(session);
+  }
+
+  async #release(session: Session): Promise<void> {
+    await this.#d.provisioner.release(session.id, { deleteWorkspace: false });
+    await this.#d.sessions.release(session.id, this.#d.owner);
+  }
+}
+
+/** An answer that no retry changes, as against an executor or store that can't be reached now. */
+function isRefusal(error: unknown): error is AppError {
+  return error instanceof AppError && error.status !== 503 && error.status !== 429 && error.code !== "internal";
+}

@@ -1,0 +1,164 @@
+import type { Changes, Wakeups } from "../changes.ts";
+import type { Clock } from "../clock.ts";
+import type { Execution, ExecutionStore } from "../executions/execution.ts";
+import type { Log } from "../log.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { LifetimeBounds } from "../sessions/deadline.ts";
+import type { Lease, Session, SessionStore } from "../sessions/session.ts";
+import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
+import { SessionReconciler } from "./reconcile-session.ts";
+
+export type SchedulerDeps = {
+  sessions: SessionStore;
+  executions: ExecutionStore;
+  provisioner: Provisioner;
+  sessionChanges: Changes<Session>;
+  executionChanges: Changes<Execution>;
+  clock: Clock;
+  log: Log;
+  /** Name of this process in leases. */
+  owner: string;
+  leaseMs: number;
+  creatingTimeoutMs: number;
+  bounds: LifetimeBounds;
+  /** Called once for each execution that this process saw end. */
+  executionEnded(execution: Execution): void;
+};
+
+const RESYNC_MS = 2000;
+const RENEW_MS = 5000;
+const BATCH = 200;
+/** How long a terminated session's executions may take to be stored as ended before the caller is answered all the same. */
+const END_WAIT_MS = 5000;
+
+/** Level-triggered: state lives in rows, a wake-up only says that one changed, and the resync finds what was missed. */
+export class Scheduler implements Wakeups {
+  readonly #d: SchedulerDeps;
+  readonly #reconciler: SessionReconciler;
+  readonly #followerDeps: FollowerDeps;
+  /** Executions that this process follows, by id, and their sessions. */
+  readonly #followed = new Map<string, { sessionId: string; done: Promise<void> }>();
+  readonly #steps = new Map<string, Promise<void>>();
+  readonly #stopping = new AbortController();
+  #timers: ReturnType<typeof setInterval>[] = [];
+  #resyncing: Promise<void> | null = null;
+
+  constructor(deps: SchedulerDeps) {
+    this.#d = deps;
+    this.#reconciler = new SessionReconciler({ ...deps, changes: deps.sessionChanges });
+    this.#followerDeps = {
+      ...deps,
+      reconcile: (id) => this.#step(id, true),
+      ended: (execution) => deps.executionEnded(execution),
+    };
+  }
+
+  start(): void {
+    this.#timers = [
+      setInterval(() => void this.resync(), RESYNC_MS),
+      setInterval(() => void this.#renew(), RENEW_MS),
+    ];
+    void this.resync();
+  }
+
+  /** Stops claiming, lets go of what is followed and hands its leases over. */
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#stopping.abort();
+    await Promise.allSettled([...this.#steps.values(), this.#resyncing]);
+    const followed = [...this.#followed];
+    await Promise.allSettled(followed.map(([, { done }]) => done));
+    await Promise.allSettled(followed.map(([id]) => this.#d.executions.release(id, this.#d.owner)));
+  }
+
+  async session(id: string): Promise<void> {
+    await this.#step(id, false);
+    const row = await this.#d.sessions.get(id);
+    if (row === null || row.status === "creating" || row.status === "running") return;
+    const ends = [...this.#followed.values()].filter((one) => one.sessionId === id).map((one) => one.done);
+    if (ends.length === 0) return;
+    const enough = Promise.withResolvers<void>();
+    const timer = setTimeout(enough.resolve, END_WAIT_MS);
+    await Promise.race([Promise.allSettled(ends), enough.promise]);
+    clearTimeout(timer);
+  }
+
+  execution(execution: Execution): void {
+    if (this.#followed.has(execution.id) || this.#stopping.signal.aborted) return;
+    const follower = new ExecutionFollower(this.#followerDeps, execution, this.#stopping.signal);
+    const done = follower
+      .run()
+      .catch((error: unknown) => this.#d.log.error("execution.lost_track", { execution_id: execution.id, error }))
+      .finally(() => this.#stopping.signal.aborted || this.#followed.delete(execution.id));
+    this.#followed.set(execution.id, { sessionId: execution.session_id, done });
+  }
+
+  /** Steps of one session never overlap; a failed one is logged and found again by the resync. */
+  #step(id: string, sandboxLost: boolean): Promise<void> {
+    const before = this.#steps.get(id) ?? Promise.resolve();
+    const step = before
+      .then(() => this.#reconciler.step(id, sandboxLost))
+      .catch((error: unknown) => this.#d.log.warn("session.step_failed", { session_id: id, error }))
+      .finally(() => {
+        if (this.#steps.get(id) === step) this.#steps.delete(id);
+      });
+    this.#steps.set(id, step);
+    return step;
+  }
+
+  /** One pass over everything that a wake-up may have missed. Passes never overlap. */
+  resync(): Promise<void> {
+    this.#resyncing ??= this.#resyncOnce()
+      .catch((error: unknown) => this.#d.log.warn("scheduler.resync_failed", { error }))
+      .finally(() => (this.#resyncing = null));
+    return this.#resyncing;
+  }
+
+  async #resyncOnce(): Promise<void> {
+    const now = this.#d.clock.now().toISOString();
+    const due = await this.#d.sessions.due(now, BATCH);
+    await Promise.all(due.map((id) => this.#step(id, false)));
+    for (const id of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now);
+    await this.#compareSandboxes();
+  }
+
+  async #adopt(id: string, now: string): Promise<void> {
+    if (this.#followed.has(id) || !(await this.#d.executions.claim(id, this.#lease(), now))) return;
+    const execution = await this.#d.executions.get(id);
+    if (execution !== null) this.execution(execution);
+  }
+
+  /** Running sessions without a sandbox get one; sandboxes without a live session are released. */
+  async #compareSandboxes(): Promise<void> {
+    const existing = await this.#d.provisioner.list();
+    let after = "";
+    for (;;) {
+      const ids = await this.#d.sessions.idsByStatus(["creating", "running"], after, BATCH);
+      for (const id of ids) {
+        const state = existing.get(id);
+        existing.delete(id);
+        if (state !== "running" && !this.#steps.has(id)) void this.#step(id, true);
+      }
+      if (ids.length < BATCH) break;
+      after = ids.at(-1) ?? after;
+    }
+    for (const id of existing.keys()) {
+      const row = await this.#d.sessions.get(id);
+      if (row !== null && (row.status === "creating" || row.status === "running")) continue;
+      this.#d.log.info("sandbox.orphan_released", { session_id: id });
+      await this.#d.provisioner.release(id, { deleteWorkspace: row === null });
+    }
+  }
+
+  #lease(): Lease {
+    return { owner: this.#d.owner, expiresAt: new Date(this.#d.clock.now().getTime() + this.#d.leaseMs).toISOString() };
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      await this.#d.executions.renewAll(this.#d.owner, this.#lease().expiresAt);
+    } catch (error) {
+      this.#d.log.warn("scheduler.renew_failed", { error });
+    }
+  }
+}
