@@ -1,0 +1,105 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { rm } from "node:fs/promises";
+import { Client, provenOutput, type StreamEvent } from "./client.ts";
+import { endExecutor, newDataDir, startServer, type Server } from "./server.ts";
+
+const servers: Server[] = [];
+const dataDirs: string[] = [];
+async function start(options: Parameters<typeof startServer>[0] = {}): Promise<Server> {
+  const server = await startServer(options);
+  servers.push(server);
+  return server;
+}
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.stop();
+  for (const dir of dataDirs.splice(0)) {
+    await endExecutor(dir);
+    await rm(dir, { recursive: true, force: true });
+  }
+});
+
+const COUNTING = "import time\nfor i in range(300):\n  print(i, flush=True)\n  time.sleep(0.01)";
+const COUNTED = Array.from({ length: 300 }, (_, i) => `${i}\n`).join("");
+
+async function firstOutput(client: Client, execution: string): Promise<void> {
+  for await (const event of client.events(execution)) if (event.type === "stdout") return;
+}
+
+describe("the executor is killed in mid-run", () => {
+  test("its executions end crashed within 20 s and the session recovers", async () => {
+    const server = await start();
+    const client = new Client(server.url);
+    const session = await client.session();
+    await client.run(session, "open('kept.txt','w').write('kept')");
+    const execution = await client.submit(session, "print('up', flush=True)\nimport time; time.sleep(60)");
+    await firstOutput(client, execution);
+    const killedAt = performance.now();
+    process.kill(await server.executorPid(), "SIGKILL");
+    const events = await client.allEvents(execution).catch(() => [] as StreamEvent[]);
+    const ended = (await client.get(`/executions/${execution}`)).body;
+    expect(performance.now() - killedAt).toBeLessThan(20_000);
+    expect(ended).toMatchObject({ status: "crashed", reason: "executor_lost", exit_code: null, stdout: "up\n" });
+    if (events.length > 0) expect(events.at(-1)?.type).toBe("end");
+    expect(await client.run(session, "print(open('kept.txt').read())")).toMatchObject({ status: "completed", stdout: "kept\n" });
+  }, 40_000);
+
+  test("nothing of its sandboxes is left running", async () => {
+    const server = await start();
+    const client = new Client(server.url);
+    const session = await client.session();
+    const marker = `9${Math.floor(Math.random() * 1e6)}.25`;
+    const execution = await client.submit(session, `setsid sleep ${marker} & echo up; sleep ${marker}`, { language: "shell" });
+    await firstOutput(client, execution);
+    process.kill(await server.executorPid(), "SIGKILL");
+    const end = performance.now() + 5000;
+    let left = "?";
+    while (left !== "" && performance.now() < end) {
+      left = await new Response(Bun.spawn(["pgrep", "-f", `^sleep ${marker}`]).stdout).text();
+      if (left !== "") await Bun.sleep(50);
+    }
+    expect(left).toBe("");
+  }, 20_000);
+});
+
+describe("the control plane is killed in mid-run and started again", () => {
+  test("the run goes on and not one byte is missing or doubled", async () => {
+    const dataDir = await newDataDir();
+    dataDirs.push(dataDir);
+    const first = await startServer({ dataDir });
+    const before = new Client(first.url);
+    const session = await before.session();
+    const execution = await before.submit(session, COUNTING);
+    const seen: StreamEvent[] = [];
+    for await (const event of before.events(execution)) {
+      seen.push(event);
+      if (seen.length === 20) break;
+    }
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    const second = await start({ dataDir });
+    const after = new Client(second.url);
+    for await (const event of after.events(execution, { after: seen.length })) seen.push(event);
+    expect(provenOutput(seen, "stdout")).toBe(COUNTED);
+    expect(seen.at(-1)?.data["status"]).toBe("completed");
+    expect((await after.get(`/executions/${execution}`)).body).toMatchObject({ status: "completed", stdout: COUNTED });
+    expect((await after.run(session, "print('same sandbox')"))["stdout"]).toBe("same sandbox\n");
+  }, 30_000);
+
+  test("what ended while it was away is stored", async () => {
+    const dataDir = await newDataDir();
+    dataDirs.push(dataDir);
+    const first = await startServer({ dataDir });
+    const before = new Client(first.url);
+    const session = await before.session();
+    const execution = await before.submit(session, "print('a', flush=True)\nimport time; time.sleep(0.5); print('b')");
+    await firstOutput(before, execution);
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    const second = await start({ dataDir });
+    const events = await new Client(second.url).allEvents(execution);
+    expect(provenOutput(events, "stdout")).toBe("a\nb\n");
+    const row = (await new Client(second.url).get(`/executions/${execution}`)).body;
+    expect(row).toMatchObject({ status: "completed", stdout: "a\nb\n" });
+  }, 30_000);
+});
