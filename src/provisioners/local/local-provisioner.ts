@@ -65,11 +65,6 @@ export class LocalProvisioner implements Provisioner {
     return new Map(sandboxes.map((sandbox) => [sandbox.id, sandbox.status]));
   }
 
-  /** Looks whether the executor answers, so that the next use starts another one when it does not. */
-  async probe(): Promise<void> {
-    await this.#watching((await this.executorOf()).health());
-  }
-
   /** Forgets an executor that can't be reached. */
   async #watching<T>(call: Promise<T>): Promise<T> {
     try {

@@ -1,0 +1,179 @@
+import { lookup } from "node:dns/promises";
+import { connect, createServer, isIP, type Server, type Socket } from "node:net";
+import type { AllowList } from "./allow-list.ts";
+import { formatHost, type Target } from "./host.ts";
+import { parseRequestHead, type BadRequest, type RequestHead } from "./request-head.ts";
+
+/** One decision, as the session's audit log shows it. */
+export type EgressDecision = {
+  at: string;
+  method: string;
+  host: string;
+  port: number;
+  /** The address that was dialled; null when none was. */
+  address: string | null;
+  allowed: boolean;
+  reason: string;
+};
+
+export type EgressProxyOptions = {
+  allow: AllowList;
+  /** Called for every decision. */
+  decided(decision: EgressDecision): void;
+  /** All addresses of a name; the system's resolver unless a test gives another. */
+  resolve?: (name: string) => Promise<string[]>;
+};
+
+const MAX_HEAD_BYTES = 16 * 1024;
+const MAX_CONNECTIONS = 128;
+const HEAD_TIMEOUT_MS = 10_000;
+const DIAL_TIMEOUT_MS = 10_000;
+const IDLE_TIMEOUT_MS = 300_000;
+
+/**
+ * The only way out of one sandbox: an HTTP proxy (CONNECT, and absolute-form requests, one a connection) on a unix socket.
+ * A name is parsed once, resolved once, and the very address that was checked is dialled.
+ */
+export class EgressProxy {
+  readonly #options: EgressProxyOptions;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(options: EgressProxyOptions) {
+    this.#options = options;
+    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
+    this.#server.maxConnections = MAX_CONNECTIONS;
+  }
+
+  async listen(path: string): Promise<void> {
+    const ready = Promise.withResolvers<void>();
+    this.#server.once("error", ready.reject);
+    this.#server.listen(path, ready.resolve);
+    await ready.promise;
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    const closed = Promise.withResolvers<void>();
+    this.#server.close(() => closed.resolve());
+    await closed.promise;
+  }
+
+  #track(socket: Socket, timeoutMs: number): void {
+    this.#sockets.add(socket);
+    socket.setTimeout(timeoutMs, () => socket.destroy());
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => this.#sockets.delete(socket));
+  }
+
+  #accept(client: Socket): void {
+    this.#track(client, HEAD_TIMEOUT_MS);
+    let received = Buffer.alloc(0);
+    const take = (chunk: Buffer): void => {
+      received = Buffer.concat([received, chunk]);
+      const end = received.indexOf("\r\n\r\n");
+      if (end < 0 && received.length <= MAX_HEAD_BYTES) return;
+      client.off("data", take);
+      client.pause();
+      if (end < 0 || end > MAX_HEAD_BYTES) return refuse(client, 431, "the request head is too large");
+      const head = parseRequestHead(received.toString("latin1", 0, end));
+      const rest = received.subarray(end + 4);
+      this.#serve(client, head, rest).catch(() => client.destroy());
+    };
+    client.on("data", take);
+  }
+
+  async #serve(client: Socket, head: RequestHead | BadRequest, rest: Buffer): Promise<void> {
+    if (head.kind === "bad") {
+      this.#decide("?", null, null, false, head.message);
+      return refuse(client, head.status, head.message);
+    }
+    const method = head.kind === "connect" ? "CONNECT" : (head.head.split(" ", 1)[0] ?? "?");
+    const address = await this.#permittedAddress(method, head.target);
+    if (address === null) return refuse(client, 403, "the session's network rules do not allow this");
+    let origin: Socket;
+    try {
+      origin = await dial(address, head.target.port);
+    } catch {
+      return refuse(client, 502, "the address does not answer");
+    }
+    this.#track(origin, IDLE_TIMEOUT_MS);
+    client.setTimeout(IDLE_TIMEOUT_MS);
+    client.on("close", () => origin.destroy());
+    origin.on("close", () => client.destroySoon());
+    if (head.kind === "connect") {
+      client.write("HTTP/1.1 200 Connection established\r\n\r\n");
+      origin.write(rest);
+      client.pipe(origin);
+    } else {
+      origin.write(head.head);
+      forwardBody(client, origin, rest, head.bodyBytes);
+    }
+    origin.pipe(client);
+    client.resume();
+  }
+
+  async #permittedAddress(method: string, target: Target): Promise<string | null> {
+    const { allow, resolve = resolveName } = this.#options;
+    if (!allow.permitsTarget(target)) {
+      this.#decide(method, target, null, false, "not in the allow list");
+      return null;
+    }
+    if (target.host.kind === "ip") {
+      this.#decide(method, target, target.host.address, true, "listed address");
+      return target.host.address;
+    }
+    const addresses = await resolve(target.host.name).catch(() => []);
+    const permitted = addresses.find((address) => isIP(address) !== 0 && allow.permitsAddress(address, target.port, true));
+    const reason = addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";
+    this.#decide(method, target, permitted ?? null, permitted !== undefined, permitted === undefined ? reason : "listed name");
+    return permitted ?? null;
+  }
+
+  #decide(method: string, target: Target | null, address: string | null, allowed: boolean, reason: string): void {
+    this.#options.decided({
+      at: new Date().toISOString(),
+      method,
+      host: target === null ? "" : formatHost(target.host),
+      port: target?.port ?? 0,
+      address,
+      allowed,
+      reason,
+    });
+  }
+}
+
+async function resolveName(name: string): Promise<string[]> {
+  return (await lookup(name, { all: true })).map((one) => one.address);
+}
+
+/** Sends exactly the announced body on; whatever a client adds after it never reaches the origin. */
+function forwardBody(client: Socket, origin: Socket, first: Buffer, bodyBytes: number): void {
+  let left = bodyBytes;
+  const send = (chunk: Buffer): void => {
+    const part = chunk.subarray(0, left);
+    left -= part.length;
+    if (part.length > 0 && !origin.write(part)) {
+      client.pause();
+      origin.once("drain", () => client.resume());
+    }
+  };
+  send(first);
+  client.on("data", send);
+}
+
+function dial(address: string, port: number): Promise<Socket> {
+  const dialled = Promise.withResolvers<Socket>();
+  const socket = connect({ host: address, port, allowHalfOpen: true });
+  const timer = setTimeout(() => socket.destroy(new Error("timed out")), DIAL_TIMEOUT_MS);
+  socket.once("connect", () => dialled.resolve(socket));
+  socket.once("error", dialled.reject);
+  return dialled.promise.finally(() => clearTimeout(timer));
+}
+
+function refuse(client: Socket, status: number, message: string): void {
+  const body = `${message}\n`;
+  client.end(
+    `HTTP/1.1 ${status} Refused\r\ncontent-type: text/plain\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
