@@ -1,0 +1,70 @@
+import type { Check, SandboxSpec } from "../protocol.ts";
+
+/** How sandboxes are isolated on this host. Implementations: bubblewrap (bwrap.ts), and none for Pods (unjailed.ts). */
+export interface Jail {
+  /**
+   * Starts `sandbox-init init` isolated as the spec says, on the workspace `<dataDir>/workspaces/<id>` (made if it is
+   * missing). Resolves when the process was spawned; READY comes on its stdout. Throws AppError (`image_unknown`,
+   * `disk_full`, `internal`) and then leaves nothing behind.
+   */
+  start(id: string, spec: SandboxSpec, events: JailEvents): Promise<JailedInit>;
+  /** Removes the workspace of a sandbox that is not running, also one that never existed. */
+  removeWorkspace(id: string): Promise<void>;
+  /** Ends and removes what executors before this one left: processes, cgroups, uid claims. */
+  cleanUpLeftovers(): Promise<void>;
+  /** What isolation is in force, one check a mechanism. Cheap: probed once, then remembered. */
+  checks(): Promise<Check[]>;
+}
+
+export type JailOptions = {
+  dataDir: string;
+  /** Directory that becomes `/.sandbox` inside; holds `init`, `zygote.py`, `runner.js`, `bun` (see runtime.ts). */
+  runtimeDir: string;
+  /** First host uid of sandboxes when started by root. */
+  uidBase: number;
+};
+
+export type SandboxLimit = "memory" | "disk" | "processes";
+
+export type JailEvents = {
+  /** A watchdog found a limit passed. The sandbox ends every running execution for it. May come again. */
+  limitPassed(limit: SandboxLimit): void;
+};
+
+/** The started init and what the executor needs of its jail. */
+export type JailedInit = {
+  /** Host pid of the process that was spawned. */
+  pid: number;
+  stdin: { write(chunk: Uint8Array): number | Promise<number>; flush(): number | Promise<number>; end(): unknown };
+  stdout: ReadableStream<Uint8Array>;
+  stderr: ReadableStream<Uint8Array>;
+  /** Resolves with the exit code when the process has ended, and every process of the sandbox with it. */
+  exited: Promise<number>;
+  /** Ends every process of the sandbox at once (SIGKILL). */
+  kill(): void;
+  /** How often the kernel killed a process of this sandbox for memory so far; 0 where that can't be told. Synchronous and cheap. */
+  memoryKills(): number;
+  /** How often a fork was refused for the process limit so far; 0 where that can't be told. Synchronous and cheap. */
+  processRefusals(): number;
+  /** Bytes that the workspace has left under the disk limit; for writes from outside. Infinity where there is none. */
+  diskBytesLeft(): Promise<number>;
+  /** Removes cgroups, uid claim and whatever else was set up, once the process has ended. Idempotent. Keeps the workspace. */
+  dispose(): Promise<void>;
+  /** The workspace on the host. */
+  workspaceDir: string;
+  /** Owner of files written from outside; undefined: the executor's own. */
+  owner: { uid: number; gid: number } | undefined;
+  /** Paths as processes of the sandbox see them. */
+  inside: InsidePaths;
+};
+
+export type InsidePaths = {
+  /** `/workspace` in a jail. */
+  workspace: string;
+  /** `/.sandbox` in a jail: `zygote.py`, `runner.js`, `bun`. */
+  runtime: string;
+  /** Python interpreter; null when there is none. */
+  python: string | null;
+  /** `bash`, else `sh`. */
+  shell: string;
+};
