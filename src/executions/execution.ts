@@ -52,7 +52,10 @@ export type Execution = {
 export type ExecutionFields = Partial<Omit<Execution, "id" | "session_id" | "tenant" | "code">>;
 
 export interface ExecutionStore {
-  /** Throws `idempotency_conflict` when the session has an execution with the same key (the caller then reads that one). */
+  /**
+   * Throws `idempotency_conflict` when the session has an execution with the same key (the caller then reads that one),
+   * `session_not_found` when there is no such session.
+   */
   insert(execution: Execution, lease: Lease): Promise<void>;
   get(id: string): Promise<Execution | null>;
   findByIdempotencyKey(sessionId: string, key: string): Promise<Execution | null>;

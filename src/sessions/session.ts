@@ -59,7 +59,7 @@ export type SessionFilter = { status?: SessionStatus | undefined; template_id?: 
 export type Lease = { owner: string; expiresAt: string };
 
 export interface SessionStore {
-  /** With `lease`, the row is born leased, which saves the claim. Throws `session_exists` when the id is taken. */
+  /** With `lease`, the row is born leased, which saves the claim. Throws `session_exists` when the id is taken, `template_unknown` when the template is gone. */
   insert(session: Session, lease?: Lease): Promise<void>;
   get(id: string): Promise<Session | null>;
   /** Newest first. */

@@ -36,5 +36,6 @@ export interface TemplateStore {
   list(): Promise<Template[]>;
   /** Throws `template_exists` when the new name is taken. Returns false when there is no such template. */
   update(template: Template): Promise<boolean>;
+  /** Deletes it unless a live session uses it; false when there is none or it is in use. No session of it can slip in between. */
   delete(id: string): Promise<boolean>;
 }

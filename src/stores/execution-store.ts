@@ -1,0 +1,163 @@
+import { AppError } from "../errors.ts";
+import type { Execution, ExecutionFields, ExecutionStatus, ExecutionStore } from "../executions/execution.ts";
+import type { Lease, Listed, Page } from "../sessions/session.ts";
+import { Columns } from "./columns.ts";
+import { marks, paging, ReferenceViolation, UniqueViolation, type Row, type Sql, type Statement } from "./sql.ts";
+
+type Input = Pick<Execution, "code" | "event" | "stdin">;
+type Output = Pick<Execution, "stdout" | "stderr" | "return_value">;
+
+const MAIN = new Columns<Omit<Execution, keyof Input | keyof Output>>({
+  id: "plain",
+  session_id: "plain",
+  tenant: "plain",
+  status: "plain",
+  language: "plain",
+  timeout: "plain",
+  exit_code: "plain",
+  reason: "plain",
+  error_message: "plain",
+  execution_time: "plain",
+  stdout_bytes: "plain",
+  stderr_bytes: "plain",
+  stdout_truncated: "boolean",
+  stderr_truncated: "boolean",
+  artifacts: "json",
+  metrics: "json",
+  env_vars: "json",
+  retry_count: "plain",
+  created_at: "plain",
+  started_at: "plain",
+  completed_at: "plain",
+  idempotency_key: "plain",
+  last_seq: "plain",
+  journaled: "boolean",
+  timing: "json",
+});
+const INPUT = new Columns<Input>({ code: "plain", event: "json", stdin: "plain" });
+const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "json" });
+
+/** Spelled as in the schema, whose partial index serves exactly this condition. */
+const LIVE = "status IN ('pending', 'running')";
+const SELECT = `SELECT ${MAIN.list("e")}, ${INPUT.list("i")}, ${OUTPUT.list("o")} FROM executions e
+  JOIN execution_inputs i ON i.seq = e.seq LEFT JOIN execution_outputs o ON o.seq = e.seq`;
+const INSERT_MAIN = `INSERT INTO executions (${MAIN.list()}, lease_owner, lease_expires_at) VALUES (${marks(MAIN.names)}, ?, ?)`;
+const INSERT_INPUT = `INSERT INTO execution_inputs (seq, ${INPUT.list()})
+  SELECT seq, ${marks(INPUT.names)} FROM executions WHERE id = ?`;
+
+export class SqlExecutionStore implements ExecutionStore {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  async insert(execution: Execution, lease: Lease): Promise<void> {
+    const statements = [
+      { sql: INSERT_MAIN, values: [...MAIN.values(execution), lease.owner, lease.expiresAt] },
+      { sql: INSERT_INPUT, values: [...INPUT.values(execution), execution.id] },
+    ];
+    const output = this.#outputStatement(execution.id, execution);
+    try {
+      await this.#sql.batch(output === null ? statements : [...statements, output]);
+    } catch (error) {
+      if (error instanceof ReferenceViolation)
+        throw new AppError("session_not_found", `there is no session ${execution.session_id}`);
+      if (error instanceof UniqueViolation && error.constraint.includes("idempotency"))
+        throw new AppError("idempotency_conflict", "the session has an execution with this Idempotency-Key");
+      throw error;
+    }
+  }
+
+  /** Writes the large results that are given; null when they are what a missing row means. */
+  #outputStatement(id: string, fields: ExecutionFields): Statement | null {
+    const given = OUTPUT.names.filter((name) => fields[name] !== undefined);
+    if (given.every((name) => fields[name] === (name === "return_value" ? null : ""))) return null;
+    const { values } = OUTPUT.assignments(Object.fromEntries(given.map((name) => [name, fields[name]])));
+    const sql = `INSERT INTO execution_outputs (seq, ${given.join(", ")})
+      SELECT seq, ${marks(given)} FROM executions WHERE id = ?${this.#sql.dialect.onConflictOverwrite("seq", given)}`;
+    return { sql, values: [...values, id] };
+  }
+
+  async get(id: string): Promise<Execution | null> {
+    const [row] = await this.#sql.query(`${SELECT} WHERE e.id = ?`, [id]);
+    return row === undefined ? null : read(row);
+  }
+
+  async findByIdempotencyKey(sessionId: string, key: string): Promise<Execution | null> {
+    const [row] = await this.#sql.query(`${SELECT} WHERE e.session_id = ? AND e.idempotency_key = ?`, [sessionId, key]);
+    return row === undefined ? null : read(row);
+  }
+
+  async list(sessionId: string, page: Page): Promise<Listed<Execution>> {
+    const end = paging(this.#sql.dialect, page);
+    const [rows, [count]] = await Promise.all([
+      this.#sql.query(`${SELECT} WHERE e.session_id = ? ORDER BY e.seq DESC${end.sql}`, [sessionId, ...end.values]),
+      this.#sql.query("SELECT COUNT(*) AS total FROM executions WHERE session_id = ?", [sessionId]),
+    ]);
+    return { items: rows.map(read), total: Number(count?.["total"]) };
+  }
+
+  async update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean> {
+    const set = MAIN.assignments(fields);
+    const sql = `UPDATE executions SET ${set.sql || "status = status"} WHERE id = ? AND status IN (${marks(from)})`;
+    const main = { sql, values: [...set.values, id, ...from] };
+    const output = this.#outputStatement(id, fields);
+    if (output === null) return (await this.#sql.run(main.sql, main.values)) > 0;
+    return (await this.#sql.batch([main, output])) > 0;
+  }
+
+  async countLive(by: { sessionId: string } | { tenant: string }): Promise<number> {
+    const [column, value] = "tenant" in by ? ["tenant", by.tenant] : ["session_id", by.sessionId];
+    const sql = `SELECT COUNT(*) AS total FROM executions WHERE ${column} = ? AND ${LIVE}`;
+    const [row] = await this.#sql.query(sql, [value]);
+    return Number(row?.["total"]);
+  }
+
+  async liveIds(sessionId: string): Promise<string[]> {
+    const sql = `SELECT id FROM executions WHERE session_id = ? AND ${LIVE} ORDER BY seq`;
+    return (await this.#sql.query(sql, [sessionId])).map(idOf);
+  }
+
+  async deleteBySession(sessionId: string): Promise<string[]> {
+    return (await this.#sql.query("DELETE FROM executions WHERE session_id = ? RETURNING id", [sessionId])).map(idOf);
+  }
+
+  async claim(id: string, lease: Lease, now: string): Promise<boolean> {
+    const sql = `UPDATE executions SET lease_owner = ?, lease_expires_at = ?
+      WHERE id = ? AND ${LIVE} AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires_at <= ?)`;
+    return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, now])) > 0;
+  }
+
+  async renewAll(owner: string, expiresAt: string): Promise<void> {
+    await this.#sql.run(`UPDATE executions SET lease_expires_at = ? WHERE lease_owner = ? AND ${LIVE}`, [
+      expiresAt,
+      owner,
+    ]);
+  }
+
+  async release(id: string, owner: string): Promise<void> {
+    const sql = "UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE id = ? AND lease_owner = ?";
+    await this.#sql.run(sql, [id, owner]);
+  }
+
+  async unowned(now: string, limit: number): Promise<string[]> {
+    const end = paging(this.#sql.dialect, { limit, offset: 0 });
+    const sql = `SELECT id FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;
+    return (await this.#sql.query(sql, [now, ...end.values])).map(idOf);
+  }
+}
+
+function idOf(row: Row): string {
+  return row["id"] as string;
+}
+
+function read(row: Row): Execution {
+  const execution: Partial<Execution> = {};
+  MAIN.read(row, execution);
+  INPUT.read(row, execution);
+  OUTPUT.read(row, execution);
+  execution.stdout ??= "";
+  execution.stderr ??= "";
+  return execution as Execution;
+}

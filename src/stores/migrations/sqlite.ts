@@ -1,0 +1,4 @@
+import type { Migration } from "./migration.ts";
+import records from "./sqlite/0001_records.sql" with { type: "text" };
+
+export const SQLITE_MIGRATIONS: readonly Migration[] = [{ version: 1, name: "records", sql: records }];
