@@ -1,3 +1,4 @@
+import type { SandboxPaths } from "../languages/launch.ts";
 import type { Check, SandboxSpec } from "../protocol.ts";
 
 /** How sandboxes are isolated on this host. Implementations: bubblewrap (bwrap.ts), and none for Pods (unjailed.ts). */
@@ -55,16 +56,5 @@ export type JailedInit = {
   /** Owner of files written from outside; undefined: the executor's own. */
   owner: { uid: number; gid: number } | undefined;
   /** Paths as processes of the sandbox see them. */
-  inside: InsidePaths;
-};
-
-export type InsidePaths = {
-  /** `/workspace` in a jail. */
-  workspace: string;
-  /** `/.sandbox` in a jail: `zygote.py`, `runner.js`, `bun`. */
-  runtime: string;
-  /** Python interpreter; null when there is none. */
-  python: string | null;
-  /** `bash`, else `sh`. */
-  shell: string;
+  inside: SandboxPaths;
 };
