@@ -42,11 +42,12 @@ export class SqlTemplateStore implements TemplateStore {
     return (await this.#sql.query(`${SELECT} ORDER BY name`)).map((row) => COLUMNS.read(row));
   }
 
-  async update(template: Template): Promise<boolean> {
-    const { id, ...fields } = template;
+  async update(id: string, fields: Partial<Omit<Template, "id">>): Promise<boolean> {
     const set = COLUMNS.assignments(fields);
     return (
-      (await refusingTaken(this.#sql.run(`UPDATE templates SET ${set.sql} WHERE id = ?`, [...set.values, id]))) > 0
+      (await refusingTaken(
+        this.#sql.run(`UPDATE templates SET ${set.sql || "id = id"} WHERE id = ?`, [...set.values, id]),
+      )) > 0
     );
   }
 

@@ -34,8 +34,8 @@ export interface TemplateStore {
   get(id: string): Promise<Template | null>;
   /** All, by name. */
   list(): Promise<Template[]>;
-  /** Throws `template_exists` when the new name is taken. Returns false when there is no such template. */
-  update(template: Template): Promise<boolean>;
+  /** Writes the given fields. Throws `template_exists` when the new name is taken. False when there is no such template. */
+  update(id: string, fields: Partial<Omit<Template, "id">>): Promise<boolean>;
   /** Deletes it unless a live session uses it; false when there is none or it is in use. No session of it can slip in between. */
   delete(id: string): Promise<boolean>;
 }

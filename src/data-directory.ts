@@ -1,0 +1,150 @@
+import { Database, SQLiteError } from "bun:sqlite";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { ConfigError } from "./config.ts";
+
+/** Longest path of a unix socket, in bytes (sun_path without its final NUL). */
+const MAX_SOCKET_PATH = 107;
+const LOCK = "lock";
+const PID = "lock.pid";
+
+/** Directories in a data directory, with their modes: users of sandboxes pass through to their own workspace only. */
+const DIRECTORIES = { workspaces: 0o711, objects: 0o700, journals: 0o700, executor: 0o700 } as const;
+
+export type DataDirectory = {
+  path: string;
+  objects: string;
+  journals: string;
+  workspaces: string;
+  executor: string;
+};
+
+/**
+ * Makes the data directory, or checks that it is one, and gives everything its mode. With `sandboxUsers`, sandboxes run
+ * under users of their own, who must be able to pass through every directory above it. Throws ConfigError.
+ */
+export function openDataDirectory(path: string, options: { sandboxUsers: boolean }): DataDirectory {
+  const socket = join(path, "executor/socket");
+  if (Buffer.byteLength(socket) > MAX_SOCKET_PATH)
+    throw new ConfigError(
+      `DATA_DIR=${path} is too long: the path of the executor's socket, ${socket}, may have ${MAX_SOCKET_PATH} bytes`,
+    );
+  const open = { path, ...paths(path) };
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+    refuseForeign(path);
+    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    if (!existsSync(join(path, LOCK))) makeLockFile(join(path, LOCK));
+    for (const [name, mode] of Object.entries(DIRECTORIES)) makeDirectory(join(path, name), mode);
+    setMode(path, 0o711);
+  } catch (error) {
+    throw unusable(path, error);
+  }
+  if (options.sandboxUsers) checkPassable(path);
+  return open;
+}
+
+function paths(path: string): Omit<DataDirectory, "path"> {
+  return {
+    objects: join(path, "objects"),
+    journals: join(path, "journals"),
+    workspaces: join(path, "workspaces"),
+    executor: join(path, "executor"),
+  };
+}
+
+/** A mistyped DATA_DIR such as /tmp must not have its mode changed. */
+function refuseForeign(path: string): void {
+  const names = readdirSync(path);
+  if (names.includes(LOCK) || names.every((name) => name === "lost+found" || name in DIRECTORIES)) return;
+  throw new ConfigError(`DATA_DIR=${path} is not empty and not a data directory: allowed is an empty or new directory`);
+}
+
+/** Never opens one that exists: closing it again would let go of a lock that this process has. */
+function makeLockFile(path: string): void {
+  writeFileSync(path, "", { flag: "a", mode: 0o600 });
+}
+
+function makeDirectory(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode });
+  setMode(path, mode);
+}
+
+/** Leaves alone what belongs to another user: a mounted volume has its modes from whoever mounted it. */
+function setMode(path: string, mode: number): void {
+  const { uid, mode: present } = statSync(path);
+  if ((present & 0o7777) !== mode && (uid === process.getuid?.() || process.getuid?.() === 0)) chmodSync(path, mode);
+}
+
+function checkPassable(path: string): void {
+  for (let above = dirname(realpathSync(path)); ; above = dirname(above)) {
+    if ((statSync(above).mode & 0o001) === 0)
+      throw new ConfigError(
+        `DATA_DIR=${path} can't be reached by the users of sandboxes: chmod o+x ${above}, or choose another directory`,
+      );
+    if (above === dirname(above)) return;
+  }
+}
+
+function unusable(path: string, error: unknown): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (error instanceof ConfigError || code === undefined) return error;
+  const reasons: Record<string, string> = {
+    EACCES: "permission denied",
+    EPERM: "operation not permitted",
+    EROFS: "read-only file system",
+    ENOTDIR: "not a directory",
+    EEXIST: "not a directory",
+    ENOSPC: "no space left on the device",
+  };
+  return new ConfigError(`DATA_DIR=${path} can't be written: ${reasons[code] ?? message}`);
+}
+
+/** The hold of one process on a data directory. The kernel lets go of it when the process ends in any way. */
+export type DataDirectoryLock = { release(): void };
+
+/**
+ * Makes this process the one `serve` of the data directory. Throws ConfigError that names the process that has it.
+ * The lock is SQLite's on an empty database: record locks that no child inherits and no crash leaves behind.
+ */
+export function lockDataDirectory(directory: DataDirectory): DataDirectoryLock {
+  const { path } = directory;
+  const db = new Database(join(path, LOCK), { readwrite: true, create: true });
+  try {
+    db.run("PRAGMA locking_mode = EXCLUSIVE");
+    db.run("BEGIN EXCLUSIVE");
+    writeFileSync(join(path, PID), `${process.pid}\n`, { mode: 0o600 });
+  } catch (error) {
+    db.close();
+    const isHeld = error instanceof SQLiteError && (error.code ?? "").startsWith("SQLITE_BUSY");
+    if (!isHeld) throw unusable(path, error);
+    throw new ConfigError(
+      `DATA_DIR=${path} is in use by another sandbox serve${holder(path)}: end it or choose another directory`,
+    );
+  }
+  return {
+    release: () => {
+      if (db.inTransaction) db.run("ROLLBACK");
+      db.close();
+    },
+  };
+}
+
+function holder(path: string): string {
+  try {
+    return ` (pid ${Number(readFileSync(join(path, PID), "utf8"))})`;
+  } catch {
+    return "";
+  }
+}
