@@ -22,11 +22,11 @@ export class Metrics {
   readonly #warm = this.#histogram("sandbox_warm_start_duration_seconds", "Time to claim a warm sandbox for a session.", [], START_BUCKETS);
   readonly #misses = this.#counter("sandbox_warm_pool_misses_total", "Sessions of templates with a warm pool that found it empty.", ["template"]);
   readonly #http = this.#histogram("sandbox_http_request_duration_seconds", "Time to answer requests, by route; streams until they close.", ["method", "route", "status"], DURATION_BUCKETS);
-  readonly streamClients: Gauge;
+  readonly #streams: Gauge;
 
   constructor(sources: MetricSources) {
     collectDefaultMetrics({ register: this.#registry });
-    this.streamClients = new Gauge({ name: "sandbox_stream_clients", help: "Open event streams.", registers: [this.#registry] });
+    this.#streams = new Gauge({ name: "sandbox_stream_clients", help: "Open event streams.", registers: [this.#registry] });
     new Gauge({
       name: "sandbox_sessions_active",
       help: "Sessions that are creating or running.",
@@ -76,8 +76,13 @@ export class Metrics {
   }
 
   /** `route` is the pattern (`/api/v1/sessions/:id`), never the path of a request. */
-  httpRequest(method: string, route: string, status: number, seconds: number): void {
+  request(method: string, route: string, status: number, seconds: number): void {
     this.#http.observe({ method, route, status: String(status) }, seconds);
+  }
+
+  /** Open event streams: one more (1) or one less (-1). */
+  streamClients(change: 1 | -1): void {
+    this.#streams.inc(change);
   }
 
   get contentType(): string {

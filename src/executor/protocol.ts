@@ -178,4 +178,6 @@ export interface Executor {
   removeFile(sandboxId: string, path: string): Promise<void>;
   moveFile(sandboxId: string, from: string, to: string): Promise<void>;
   makeDirectory(sandboxId: string, path: string): Promise<void>;
+  /** Ends every sandbox and the executor itself. */
+  shutdown(): Promise<void>;
 }

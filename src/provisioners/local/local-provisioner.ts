@@ -65,6 +65,14 @@ export class LocalProvisioner implements Provisioner {
     return new Map(sandboxes.map((sandbox) => [sandbox.id, sandbox.status]));
   }
 
+  /** Ends the executor and every sandbox, if one was used. */
+  async shutdown(): Promise<void> {
+    if (this.#executor === null) return;
+    const executor = await this.#executor;
+    this.#executor = null;
+    await executor.shutdown();
+  }
+
   /** Forgets an executor that can't be reached. */
   async #watching<T>(call: Promise<T>): Promise<T> {
     try {

@@ -1,0 +1,201 @@
+import { hostname } from "node:os";
+import { Changes } from "./changes.ts";
+import { systemClock } from "./clock.ts";
+import { ConfigError, isLoopback, type Config } from "./config.ts";
+import { lockDataDirectory, openDataDirectory } from "./data-directory.ts";
+import type { Execution } from "./executions/execution.ts";
+import { Executions } from "./executions/executions.ts";
+import { checkImage } from "./executor/images.ts";
+import { ensureExecutor } from "./executor/spawn.ts";
+import { createServer } from "./http/server.ts";
+import { newRequestId } from "./id.ts";
+import { Keys } from "./keys/keys.ts";
+import type { Log } from "./log.ts";
+import { Metrics } from "./metrics.ts";
+import { LocalProvisioner } from "./provisioners/local/local-provisioner.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import type { Session } from "./sessions/session.ts";
+import { Sessions, type SessionRules } from "./sessions/sessions.ts";
+import { SqlExecutionStore } from "./stores/execution-store.ts";
+import { SqlKeyStore } from "./stores/key-store.ts";
+import { SqlSessionStore } from "./stores/session-store.ts";
+import { openSqlite } from "./stores/sqlite.ts";
+import { SqlTemplateStore } from "./stores/template-store.ts";
+import { Templates } from "./templates/templates.ts";
+import { VERSION } from "./version.ts";
+import { ServiceVitals } from "./vitals.ts";
+import { Workspaces } from "./workspaces/workspaces.ts";
+
+export type App = {
+  /** Base URL, with the port that was bound. */
+  url: string;
+  /** Drains and stops: no more claims, streams closed, leases handed over. Idempotent. */
+  stop(): Promise<void>;
+};
+
+/** A lease outlives three missed renewals. */
+const LEASE_MS = 15_000;
+const DRAIN_MS = 10_000;
+
+/** Builds the service from its configuration and starts it. Throws ConfigError for what the operator must change. */
+export async function startApp(config: Config, log: Log): Promise<App> {
+  if (config.database.kind !== "sqlite" || config.provisioner !== "local" || config.s3 !== null)
+    throw new ConfigError("this version runs on one machine only: leave DATABASE_URL, PROVISIONER and S3_ENDPOINT_URL unset");
+  const asRoot = process.getuid?.() === 0;
+  const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
+  const lock = lockDataDirectory(directory);
+  const sql = openSqlite(config.database.path);
+  const clock = systemClock;
+  const owner = `${hostname()}-${process.pid}-${newRequestId().slice(0, 8)}`;
+
+  const sessionStore = new SqlSessionStore(sql);
+  const executionStore = new SqlExecutionStore(sql);
+  const templateStore = new SqlTemplateStore(sql);
+  const keys = new Keys({ store: new SqlKeyStore(sql), clock, configured: config.apiKeys });
+  const templates = new Templates(templateStore, sessionStore, clock);
+  const sessionChanges = new Changes<Session>();
+  const executionChanges = new Changes<Execution>();
+
+  const metrics = new Metrics({
+    activeSessions: () => sessionStore.countLive(),
+    warmPoolSizes: () => Promise.resolve([]),
+  });
+  const provisioner = new LocalProvisioner({
+    connect: () => ensureExecutor(config),
+    checkImage: (imageUrl) => checkImage(config.dataDir, imageUrl),
+    maxRunning: config.maxRunningPerSession,
+  });
+  const bounds = { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs };
+  const scheduler = new Scheduler({
+    sessions: sessionStore,
+    executions: executionStore,
+    provisioner,
+    sessionChanges,
+    executionChanges,
+    clock,
+    log,
+    owner,
+    leaseMs: LEASE_MS,
+    creatingTimeoutMs: config.creatingTimeoutMs,
+    bounds,
+    executionEnded: (execution) => {
+      metrics.executionEnded(execution, clock.now());
+      logEnd(log, execution);
+    },
+  });
+  const sessions = new Sessions({
+    store: sessionStore,
+    executions: executionStore,
+    templates: templateStore,
+    provisioner,
+    wakeups: scheduler,
+    changes: sessionChanges,
+    clock,
+    rules: sessionRules(config),
+    owner,
+  });
+  const executions = new Executions({
+    store: executionStore,
+    sessions,
+    provisioner,
+    wakeups: scheduler,
+    changes: executionChanges,
+    clock,
+    rules: {
+      maxLivePerSession: config.maxRunningPerSession + config.maxWaitingPerSession,
+      maxLivePerTenant: config.maxExecutionsPerTenant,
+      leaseMs: LEASE_MS,
+    },
+    owner,
+  });
+  const vitals = new ServiceVitals({ version: VERSION, sql, provisioner, scheduler });
+  const server = createServer({
+    sessions,
+    executions,
+    workspaces: new Workspaces(sessions, provisioner),
+    templates,
+    keys,
+    vitals,
+    config,
+    log,
+    metrics,
+  });
+
+  await templates.seed();
+  await sayAccess(config, keys, log);
+  const { url, port } = listen(server.listen, config);
+  log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
+  // The executor is started before it is needed, so that the first session does not wait for it.
+  void provisioner.executorOf().then(
+    () => {
+      scheduler.start();
+      vitals.state = null;
+    },
+    (error: unknown) => {
+      scheduler.start();
+      vitals.state = "the executor could not be started";
+      log.error("executor.not_started", { error });
+    },
+  );
+
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    vitals.state = "draining";
+    log.info("server.draining");
+    await server.stop(DRAIN_MS);
+    await scheduler.stop();
+    if (!config.executorLinger) await provisioner.shutdown();
+    await sql.close();
+    lock.release();
+    log.info("server.stopped");
+  };
+  return { url, stop: () => (stopping ??= stop()) };
+}
+
+function sessionRules(config: Config): SessionRules {
+  return {
+    defaultTimeoutS: config.defaultTimeoutS,
+    maxTimeoutS: config.maxTimeoutS,
+    maxCpu: config.maxCpu,
+    maxMemoryBytes: config.maxMemoryBytes,
+    maxDiskBytes: config.maxDiskBytes,
+    maxProcesses: config.maxProcesses,
+    maxSessionsPerTenant: config.maxSessionsPerTenant,
+    bounds: { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs },
+    packageIndexUrl: config.packageIndexUrl,
+    leaseMs: LEASE_MS,
+  };
+}
+
+/** Beyond loopback a key is required: with none at all the first start makes one and shows it once. */
+async function sayAccess(config: Config, keys: Keys, log: Log): Promise<void> {
+  if (config.authMode === "none") return log.warn("access.open", { because: "AUTH_MODE=none" });
+  if (isLoopback(config.host)) return;
+  const first = await keys.makeFirst();
+  if (first !== null) log.warn("access.first_key", { key: first, note: "shown this once; revoke it with: sandbox keys revoke first" });
+}
+
+function listen(
+  bind: (host: string, port: number) => { url: string; port: number },
+  config: Config,
+): { url: string; port: number } {
+  try {
+    return bind(config.host, config.port);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "EADDRINUSE") throw new ConfigError(`PORT=${config.port} on ${config.host} is taken: end what uses it or choose another port`);
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`HOST=${config.host} PORT=${config.port} can't be listened on: ${message}`);
+  }
+}
+
+function logEnd(log: Log, execution: Execution): void {
+  log.info("execution.ended", {
+    execution_id: execution.id,
+    session_id: execution.session_id,
+    language: execution.language,
+    status: execution.status,
+    reason: execution.reason,
+    duration_ms: execution.metrics?.duration_ms ?? null,
+  });
+}
