@@ -1,0 +1,61 @@
+import { Type } from "@sinclair/typebox";
+import { AppError } from "../errors.ts";
+import type { Workspaces } from "../workspaces/workspaces.ts";
+import { attachment } from "./content-disposition.ts";
+import type { Answer, Exchange, Reply } from "./endpoint.ts";
+import { baseName } from "./workspace-path.ts";
+
+/** What is passed on of the caller's headers, and of the answer's. */
+const ASKED = ["range", "if-range", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since"];
+const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified", "content-type"];
+
+const bytes = { "application/octet-stream": { schema: Type.String({ format: "binary" }) } };
+
+export const downloadAnswers: Record<number, Answer> = {
+  200: { description: "The bytes.", content: bytes },
+  206: { description: "The bytes of the range.", content: bytes },
+  304: { description: "The file is the one that the caller has." },
+};
+
+/**
+ * The file's bytes, as they come. It is always an attachment of no type that a browser would run: what a sandbox wrote
+ * must not act in the name of this origin.
+ */
+export async function download(
+  workspaces: Workspaces,
+  { request, tenant }: Exchange,
+  sessionId: string,
+  path: string,
+  method: "GET" | "HEAD",
+): Promise<Reply> {
+  const file = await workspaces.read(tenant, sessionId, path, method, only(ASKED, request.headers), request.signal);
+  if (file.status === 416) {
+    await file.body?.cancel();
+    throw new AppError(
+      "range_not_satisfiable",
+      `the file has no such bytes: ${file.headers.get("content-range") ?? ""}`,
+    );
+  }
+  const headers: Record<string, string> = {
+    "Content-Type": "application/octet-stream",
+    "Content-Disposition": attachment(baseName(path)),
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "no-cache",
+  };
+  for (const [name, value] of only(ANSWERED, file.headers)) headers[HEADER_NAMES[name] ?? name] = value;
+  const hasBody = method === "GET" && file.status !== 304 && file.body !== null;
+  if (!hasBody) await file.body?.cancel();
+  return { status: file.status, headers, ...(hasBody && file.body !== null ? { stream: file.body } : {}) };
+}
+
+const HEADER_NAMES: Record<string, string> = { "content-type": "Content-Type" };
+
+function only(names: readonly string[], headers: Headers): Headers {
+  const kept = new Headers();
+  for (const name of names) {
+    const value = headers.get(name);
+    if (value !== null) kept.set(name, value);
+  }
+  return kept;
+}

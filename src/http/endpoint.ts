@@ -1,0 +1,101 @@
+import type { Static, TObject, TSchema } from "@sinclair/typebox";
+import type { ErrorCode } from "../errors.ts";
+import { readJson } from "./body.ts";
+import { compileBody, compileQuery } from "./validation.ts";
+
+/** One request on its way through an endpoint. */
+export type Exchange = {
+  request: Request;
+  /** Path and query as they were sent, percent-encoded; `search` starts with `?` or is empty. */
+  path: string;
+  search: string;
+  requestId: string;
+  tenant: string;
+  /** Aborts when the client has left or the server stops. */
+  readonly signal: AbortSignal;
+  /** Lifts the connection's idle time-out until the reply is sent: for calls that wait or stream. */
+  keepOpen(): void;
+  maxBodyBytes: number;
+};
+
+/** An answer as JSON (or without a body), or as a stream of bytes. `timing` is milliseconds by phase, for Server-Timing. */
+export type Reply = {
+  status: number;
+  json?: unknown;
+  stream?: ReadableStream<Uint8Array>;
+  /** Resolves when the stream has ended or its reader has left. */
+  finished?: Promise<void>;
+  headers?: Record<string, string>;
+  timing?: Record<string, number>;
+  /** Text of a content type other than JSON; `headers` names it. */
+  text?: string;
+  /** The stream is one of events, whose readers are counted. */
+  isEventStream?: boolean;
+};
+
+type NamesIn<P extends string> = P extends `${string}:${infer Name}/${infer Rest}`
+  ? Name | NamesIn<Rest>
+  : P extends `${string}:${infer Name}`
+    ? Name
+    : P extends `${string}*`
+      ? "*"
+      : never;
+
+export type Call<P extends string, B extends TSchema, Q extends TObject> = Exchange & {
+  /** Path parameters, percent-decoded; `*` is the raw rest of the path. */
+  params: Record<NamesIn<P>, string>;
+  body: Static<B>;
+  query: Static<Q>;
+};
+
+/** What the OpenAPI document says of one answer. */
+export type Answer = { description: string; content?: Record<string, { schema: TSchema; example?: unknown }> };
+
+export type Method = "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+type Spec<P extends string, B extends TObject, Q extends TObject> = {
+  method: Method;
+  /** With `:name` parameters and perhaps a final `*`. */
+  path: P;
+  tag: string;
+  summary: string;
+  description?: string;
+  /** `public` needs no key (contract, Access). */
+  access?: "public" | "key";
+  /** JSON body. Unknown fields are ignored; null for an optional field is as if it were absent. */
+  body?: B;
+  query?: Q;
+  /** Request headers that matter, by name, with what they do. */
+  headers?: Record<string, string>;
+  /** A body that the handler reads itself, by content type. */
+  rawBody?: Record<string, TSchema>;
+  answers: Record<number, Answer>;
+  errors: readonly ErrorCode[];
+  handle: (call: Call<P, B, Q>) => Reply | Promise<Reply>;
+};
+
+/** A route with all that the server and the OpenAPI document need to know of it. */
+export type Endpoint = Omit<Spec<string, TObject, TObject>, "handle"> & {
+  run(exchange: Exchange, params: Record<string, string>): Promise<Reply>;
+};
+
+/** Compiles the schemas of a route; `handle` sees a body and a query that satisfy them. */
+export function endpoint<P extends string, B extends TObject = TObject<{}>, Q extends TObject = TObject<{}>>(
+  spec: Spec<P, B, Q>,
+): Endpoint {
+  const checkBody = spec.body === undefined ? null : compileBody(spec.body);
+  const readQuery = spec.query === undefined ? null : compileQuery(spec.query);
+  const { handle, ...described } = spec;
+  return {
+    ...described,
+    async run(exchange, params) {
+      const query = readQuery === null ? {} : readQuery(exchange.search);
+      const body = checkBody === null ? {} : checkBody(await readJson(exchange.request, exchange.maxBodyBytes));
+      const call = exchange as Call<P, B, Q>;
+      call.params = params as Record<NamesIn<P>, string>;
+      call.query = query as Static<Q>;
+      call.body = body as Static<B>;
+      return handle(call);
+    },
+  };
+}

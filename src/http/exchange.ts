@@ -1,0 +1,51 @@
+import { newRequestId } from "../id.ts";
+import type { Exchange } from "./endpoint.ts";
+
+/** How a server lets a connection stay open without traffic: seconds, 0 for ever. */
+export type IdleTimeout = (request: Request, seconds: number) => void;
+
+/** A request being answered, with what belongs to it alone. */
+export class LiveExchange implements Exchange {
+  readonly request: Request;
+  readonly path: string;
+  readonly search: string;
+  readonly requestId: string;
+  readonly startedAt = performance.now();
+  readonly maxBodyBytes: number;
+  tenant = "";
+  isHeldOpen = false;
+  params: Record<string, string> = {};
+  query: unknown = null;
+  body: unknown = null;
+  readonly #stopping: AbortSignal;
+  readonly #idleTimeout: IdleTimeout;
+  #signal: AbortSignal | null = null;
+
+  constructor(request: Request, maxBodyBytes: number, stopping: AbortSignal, idleTimeout: IdleTimeout) {
+    this.request = request;
+    this.maxBodyBytes = maxBodyBytes;
+    this.#stopping = stopping;
+    this.#idleTimeout = idleTimeout;
+    const { url } = request;
+    const pathAt = url.indexOf("/", url.indexOf("//") + 2);
+    const searchAt = url.indexOf("?", pathAt);
+    this.path = searchAt < 0 ? url.slice(pathAt) : url.slice(pathAt, searchAt);
+    this.search = searchAt < 0 ? "" : url.slice(searchAt);
+    const given = request.headers.get("x-request-id");
+    this.requestId = given !== null && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : newRequestId();
+  }
+
+  get signal(): AbortSignal {
+    return (this.#signal ??= AbortSignal.any([this.request.signal, this.#stopping]));
+  }
+
+  keepOpen(): void {
+    this.isHeldOpen = true;
+    this.#idleTimeout(this.request, 0);
+  }
+
+  /** Gives the connection its usual idle time-out back. */
+  release(seconds: number): void {
+    if (this.isHeldOpen) this.#idleTimeout(this.request, seconds);
+  }
+}

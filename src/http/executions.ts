@@ -1,0 +1,234 @@
+import { Type } from "@sinclair/typebox";
+import { AppError } from "../errors.ts";
+import { isLive, type Execution } from "../executions/execution.ts";
+import type { ExecutionInput, Executions } from "../executions/executions.ts";
+import { LANGUAGES } from "../executor/protocol.ts";
+import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
+import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
+import { formatOf, type EventStreams } from "./events.ts";
+import { ExecutionView, shapeExecution } from "./execution-view.ts";
+import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, oneOf, PageOf, pageOf, PageQuery, pageReply } from "./schemas.ts";
+
+const MAX_CODE = 1_048_576;
+const MAX_TIMEOUT_S = 3600;
+const DEFAULT_TIMEOUT_S = 30;
+const DEFAULT_SYNC_TIMEOUT_S = 300;
+const MAX_KEY = 255;
+
+const Input = Type.Object(
+  {
+    code: Type.String({ minLength: 1, maxLength: MAX_CODE }),
+    language: oneOf(LANGUAGES),
+    timeout: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: MAX_TIMEOUT_S, default: DEFAULT_TIMEOUT_S, description: "Seconds." }),
+    ),
+    event: Type.Optional(
+      Type.Object(
+        {},
+        { additionalProperties: true, description: "Given to `handler`; shell code has it as EVENT_JSON." },
+      ),
+    ),
+    env_vars: Type.Optional(EnvVars),
+    stdin: Type.Optional(Type.String()),
+  },
+  {
+    $id: "ExecutionInput",
+    examples: [{ language: "python", code: "def handler(event):\n    return event['n'] + 1", event: { n: 1 } }],
+  },
+);
+
+const SUBMIT_ERRORS = [
+  ...BODY_ERRORS,
+  "bad_request",
+  "invalid_environment",
+  "session_not_found",
+  "session_ended",
+  "idempotency_conflict",
+  "queue_full",
+  "execution_limit",
+  "executor_unavailable",
+] as const;
+
+const IDEMPOTENCY_HEADER = {
+  "Idempotency-Key": "The same key in the same session gives the same execution, run once.",
+};
+
+/** Routes of executions. */
+export function executionEndpoints(executions: Executions, streams: EventStreams): Endpoint[] {
+  const tag = "executions";
+  const one = jsonAnswer("The execution.", ExecutionView);
+
+  const submitted = (
+    call: Exchange & { body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language"> },
+    sid: string,
+  ) => executions.submit(call.tenant, sid, inputOf(call.body), idempotencyKeyOf(call.request.headers));
+
+  const submit = endpoint({
+    method: "POST",
+    path: "/api/v1/sessions/:session_id/executions",
+    tag,
+    summary: "Run code in a session",
+    description:
+      "Answers 201 at once. With `wait`, 200 when it has ended, else 202 with its present state. With " +
+      "`Accept: text/event-stream` (or `application/x-ndjson`), 200 and the stream of its events from the first.",
+    query: Type.Object({
+      wait: Type.Optional(Type.Number({ minimum: 0, maximum: 3600, description: "Seconds to wait for the end." })),
+    }),
+    headers: { ...IDEMPOTENCY_HEADER, Accept: "`text/event-stream` or `application/x-ndjson` to follow it at once." },
+    body: Input,
+    answers: {
+      200: {
+        description: "The execution, ended; or its events.",
+        content: { ...one.content, ...EVENT_STREAM_ANSWER.content },
+      },
+      201: { ...one, description: "The execution, accepted." },
+      202: { ...one, description: "The execution, which has not ended within `wait`." },
+    },
+    errors: SUBMIT_ERRORS,
+    async handle(call) {
+      const execution = await submitted(call, call.params.session_id);
+      const format = formatOf(call.request.headers, null);
+      if (format !== null)
+        return streams.reply(call, execution, { after: 0, format, isBase64: false }, locationOf(execution));
+      const { wait } = call.query;
+      if (wait === undefined) return reply(201, execution);
+      call.keepOpen();
+      const last = await executions.ended(call.tenant, execution.id, wait * 1000, call.signal);
+      return reply(isLive(last) ? 202 : 200, last);
+    },
+  });
+
+  const execute = endpoint({
+    method: "POST",
+    path: "/api/v1/executions/sessions/:session_id/execute",
+    tag,
+    summary: "Run code in a session; answers its id at once",
+    headers: IDEMPOTENCY_HEADER,
+    body: Input,
+    answers: {
+      201: jsonAnswer(
+        "The execution, accepted.",
+        Type.Object({
+          execution_id: Type.String(),
+          session_id: Type.String(),
+          status: Type.String({ examples: ["pending"] }),
+          created_at: Instant,
+        }),
+      ),
+    },
+    errors: SUBMIT_ERRORS,
+    async handle(call) {
+      const { id, session_id, status, created_at } = await submitted(call, call.params.session_id);
+      const headers = locationOf({ id });
+      return { status: 201, json: { execution_id: id, session_id, status, created_at }, headers };
+    },
+  });
+
+  const executeSync = endpoint({
+    method: "POST",
+    path: "/api/v1/executions/sessions/:session_id/execute-sync",
+    tag,
+    summary: "Run code in a session and wait for its end",
+    description: "Past `sync_timeout` it answers 408, whose message names the execution; that goes on.",
+    query: Type.Object({
+      poll_interval: Type.Optional(
+        Type.Number({
+          minimum: 0.1,
+          maximum: 10,
+          default: 0.5,
+          description: "Has no effect: the answer comes at once.",
+        }),
+      ),
+      sync_timeout: Type.Optional(
+        Type.Number({ minimum: 10, maximum: 3600, default: DEFAULT_SYNC_TIMEOUT_S, description: "Seconds." }),
+      ),
+    }),
+    headers: IDEMPOTENCY_HEADER,
+    body: Input,
+    answers: { 200: { ...one, description: "The execution, in any terminal state." } },
+    errors: [...SUBMIT_ERRORS, "sync_timeout"],
+    async handle(call) {
+      const execution = await submitted(call, call.params.session_id);
+      const waitS = call.query.sync_timeout ?? DEFAULT_SYNC_TIMEOUT_S;
+      call.keepOpen();
+      const last = await executions.ended(call.tenant, execution.id, waitS * 1000, call.signal);
+      if (!isLive(last)) return reply(200, last);
+      throw new AppError("sync_timeout", `execution ${last.id} has not ended within ${waitS} s; it goes on`);
+    },
+  });
+
+  const reads = (["", "/status", "/result"] as const).map((suffix) =>
+    endpoint({
+      method: "GET",
+      path: `/api/v1/executions/:execution_id${suffix}`,
+      tag,
+      summary: `Read an execution, in any state${suffix === "" ? "" : " (the same under an older path)"}`,
+      answers: { 200: one },
+      errors: ["execution_not_found"],
+      handle: async ({ tenant, params }) => ({
+        status: 200,
+        json: shapeExecution(await executions.get(tenant, params.execution_id)),
+      }),
+    }),
+  );
+
+  const lists = (
+    ["/api/v1/sessions/:session_id/executions", "/api/v1/executions/sessions/:session_id/executions"] as const
+  ).map((path) =>
+    endpoint({
+      method: "GET",
+      path,
+      tag,
+      summary: "List a session's executions, newest first",
+      query: Type.Object(PageQuery),
+      answers: { 200: jsonAnswer("A page of executions.", PageOf(ExecutionView)) },
+      errors: ["validation_failed", "session_not_found"],
+      async handle({ tenant, params, query }) {
+        const page = pageOf(query);
+        const { items, total } = await executions.list(tenant, params.session_id, page);
+        return { status: 200, json: pageReply({ items: items.map(shapeExecution), total }, page) };
+      },
+    }),
+  );
+
+  const cancel = endpoint({
+    method: "POST",
+    path: "/api/v1/executions/:execution_id/cancel",
+    tag,
+    summary: "End an execution; answers when no process of it is left",
+    answers: { 200: { ...one, description: "The execution; one that had ended already, unchanged." } },
+    errors: ["execution_not_found", "executor_unavailable"],
+    async handle(call) {
+      call.keepOpen();
+      return { status: 200, json: shapeExecution(await executions.cancel(call.tenant, call.params.execution_id)) };
+    },
+  });
+
+  return [submit, execute, executeSync, ...reads, ...lists, cancel];
+}
+
+function inputOf(body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language">): ExecutionInput {
+  return {
+    code: body.code,
+    language: body.language,
+    timeout: body.timeout ?? DEFAULT_TIMEOUT_S,
+    event: body.event ?? null,
+    env_vars: body.env_vars ?? {},
+    stdin: body.stdin ?? "",
+  };
+}
+
+function idempotencyKeyOf(headers: Headers): string | null {
+  const key = headers.get("idempotency-key");
+  if (key === null || key === "") return null;
+  if (key.length > MAX_KEY) throw new AppError("bad_request", `Idempotency-Key may have at most ${MAX_KEY} characters`);
+  return key;
+}
+
+function locationOf(execution: Pick<Execution, "id">): Record<string, string> {
+  return { Location: `/api/v1/executions/${execution.id}` };
+}
+
+function reply(status: number, execution: Execution) {
+  return { status, json: shapeExecution(execution), headers: locationOf(execution), timing: execution.timing };
+}

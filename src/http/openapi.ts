@@ -1,0 +1,174 @@
+import { Type, type TObject, type TSchema } from "@sinclair/typebox";
+import { ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import type { Answer, Endpoint } from "./endpoint.ts";
+import { SchemaWriter, type JsonSchema } from "./json-schema.ts";
+import { oneOf } from "./schemas.ts";
+
+export type OpenApiDocument = {
+  openapi: string;
+  info: { title: string; version: string; description: string };
+  paths: Record<string, Record<string, Operation>>;
+  [name: string]: unknown;
+};
+
+export type Operation = {
+  operationId: string;
+  tags: string[];
+  summary: string;
+  description?: string;
+  security?: unknown[];
+  parameters?: { name: string; in: string; required: boolean; description?: string; schema: JsonSchema }[];
+  requestBody?: { required: boolean; content: Record<string, { schema: JsonSchema }> };
+  responses: Record<
+    string,
+    { description: string; content?: Record<string, { schema: JsonSchema; example?: unknown }> }
+  >;
+};
+
+const CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
+
+const Issue = Type.Object(
+  {
+    type: Type.String({ examples: ["greater_than_equal"] }),
+    loc: Type.Array(Type.Union([Type.String(), Type.Integer()]), { examples: [["body", "timeout"]] }),
+    msg: Type.String({ examples: ["Input should be greater than or equal to 1"] }),
+  },
+  { $id: "ValidationIssue" },
+);
+
+const ErrorView = Type.Object(
+  {
+    error: Type.String({ examples: ["Not Found"] }),
+    code: Object.assign(oneOf(CODES), {
+      description: CODES.map((code) => `${code}: ${ERROR_STATUS[code]}`).join(", "),
+    }),
+    message: Type.String(),
+    detail: Type.Union([Type.String(), Type.Array(Issue)], {
+      description: "The message, or for 422 what is wrong, by place.",
+    }),
+    request_id: Type.String({ description: "Also in the header X-Request-ID and in the server's log." }),
+  },
+  { $id: "Error" },
+);
+
+/** Errors of every route, and of those that need a key. */
+const ANYWHERE = ["forbidden_origin", "internal"] as const satisfies readonly ErrorCode[];
+const WITH_KEY = ["unauthorized", "rate_limited", "store_unavailable"] as const satisfies readonly ErrorCode[];
+
+/** The OpenAPI 3.1 document of the given routes. */
+export function openApiDocument(endpoints: readonly Endpoint[], version: string): OpenApiDocument {
+  const schemas = new SchemaWriter();
+  const paths: OpenApiDocument["paths"] = {};
+  for (const one of endpoints) {
+    const path = one.path.replaceAll(/:(\w+)/g, "{$1}").replace("*", "{path}");
+    (paths[path] ??= {})[one.method.toLowerCase()] = operation(one, path, schemas);
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Sandbox control plane",
+      version,
+      description:
+        "Runs untrusted code in isolated sandboxes. Open a session, submit executions, follow their output. Unknown request " +
+        "fields are ignored; null for an optional field is as if it were absent. Every response has X-Request-ID and Server-Timing.",
+    },
+    servers: [{ url: "/" }],
+    security: [{ bearer: [] }, { apiKey: [] }],
+    tags: [...new Set(endpoints.map(({ tag }) => tag))].map((name) => ({ name })),
+    paths,
+    components: {
+      schemas: schemas.components,
+      securitySchemes: {
+        bearer: { type: "http", scheme: "bearer" },
+        apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
+      },
+    },
+  };
+}
+
+function operation(one: Endpoint, path: string, schemas: SchemaWriter): Operation {
+  const words = path.split(/[^A-Za-z0-9]+/).filter((word) => word !== "" && word !== "api" && word !== "v1");
+  const parameters = [
+    ...pathParameters(path),
+    ...queryParameters(one.query, schemas),
+    ...headerParameters(one.headers),
+  ];
+  const requestBody = requestBodyOf(one, schemas);
+  return {
+    operationId: [one.method.toLowerCase(), ...words].join("_"),
+    tags: [one.tag],
+    summary: one.summary,
+    ...(one.description === undefined ? {} : { description: one.description }),
+    ...(one.access === "public" ? { security: [] } : {}),
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...(requestBody === null ? {} : { requestBody }),
+    responses: { ...answersOf(one.answers, schemas), ...errorsOf(one, schemas) },
+  };
+}
+
+type Parameters = NonNullable<Operation["parameters"]>;
+
+function pathParameters(path: string): Parameters {
+  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
+    name,
+    in: "path",
+    required: true,
+    ...(name === "path" ? { description: "Relative to the workspace; / may be sent as it is or as %2F." } : {}),
+    schema: { type: "string" },
+  }));
+}
+
+function queryParameters(query: TObject | undefined, schemas: SchemaWriter): Parameters {
+  const required = new Set(query?.required ?? []);
+  return Object.entries(query?.properties ?? {}).map(([name, property]) => {
+    const { description, ...schema } = schemas.write(property) as JsonSchema & { description?: string };
+    return {
+      name,
+      in: "query",
+      required: required.has(name),
+      ...(description === undefined ? {} : { description }),
+      schema,
+    };
+  });
+}
+
+/** OpenAPI has no parameter for `Accept`: the content types of the answers say it. */
+function headerParameters(headers: Endpoint["headers"]): Parameters {
+  return Object.entries(headers ?? {})
+    .filter(([name]) => name !== "Accept")
+    .map(([name, description]) => ({ name, in: "header", required: false, description, schema: { type: "string" } }));
+}
+
+function requestBodyOf(one: Endpoint, schemas: SchemaWriter): NonNullable<Operation["requestBody"]> | null {
+  const bodies: Record<string, TSchema> =
+    one.body === undefined ? (one.rawBody ?? {}) : { "application/json": one.body };
+  const content = Object.entries(bodies).map(([type, schema]) => [type, { schema: schemas.write(schema) }] as const);
+  return content.length === 0 ? null : { required: true, content: Object.fromEntries(content) };
+}
+
+function answersOf(answers: Record<number, Answer>, schemas: SchemaWriter): Operation["responses"] {
+  const written: Operation["responses"] = {};
+  for (const [status, { description, content }] of Object.entries(answers)) {
+    const bodies = Object.entries(content ?? {}).map(([type, { schema, ...rest }]) => [
+      type,
+      { schema: schemas.write(schema), ...rest },
+    ]);
+    written[status] = { description, ...(bodies.length === 0 ? {} : { content: Object.fromEntries(bodies) }) };
+  }
+  return written;
+}
+
+function errorsOf(one: Endpoint, schemas: SchemaWriter): Operation["responses"] {
+  const written: Operation["responses"] = {};
+  const codes = [...one.errors, ...ANYWHERE, ...(one.access === "public" ? [] : WITH_KEY)];
+  for (const code of new Set(codes)) {
+    const known = written[ERROR_STATUS[code]];
+    if (known !== undefined) known.description += `, ${code}`;
+    else
+      written[ERROR_STATUS[code]] = {
+        description: code,
+        content: { "application/json": { schema: schemas.write(ErrorView) } },
+      };
+  }
+  return written;
+}

@@ -1,0 +1,112 @@
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { Access } from "./auth.ts";
+import type { Endpoint, Reply } from "./endpoint.ts";
+import { errorReply } from "./errors.ts";
+import { LiveExchange, type IdleTimeout } from "./exchange.ts";
+import type { HttpMetrics } from "./metrics.ts";
+import { isConfiguredOrigin } from "./origin.ts";
+import type { RequestRate } from "./request-rate.ts";
+
+export type Surroundings = {
+  access: Access;
+  rate: RequestRate | null;
+  log: Log;
+  metrics: HttpMetrics | null;
+  maxBodyBytes: number;
+  corsOrigins: readonly string[];
+  /** Aborts when the server stops. */
+  stopping: AbortSignal;
+  idleTimeout: IdleTimeout;
+  /** What `idleTimeout` is set to again after a call that was held open. */
+  idleS: number;
+};
+
+/** Answers one request at an endpoint: who calls, what it answers, the headers of every response, one line in the log. */
+export async function respond(
+  around: Surroundings,
+  endpoint: Endpoint,
+  request: Request,
+  params: Record<string, string>,
+): Promise<Response> {
+  const exchange = new LiveExchange(request, around.maxBodyBytes, around.stopping, around.idleTimeout);
+  let reply: Reply;
+  try {
+    exchange.tenant = await around.access.tenantOf(request.headers, endpoint.access === "public");
+    if (endpoint.access !== "public") around.rate?.count(exchange.tenant, exchange.startedAt);
+    checkParams(params);
+    reply = await endpoint.run(exchange, params);
+  } catch (error) {
+    reply = errorReply(error, exchange.requestId, around.log);
+  }
+  const response = toResponse(around, exchange, reply);
+  if (reply.finished === undefined) finish(around, endpoint, exchange, reply);
+  else void follow(around, endpoint, exchange, reply, reply.finished);
+  return response;
+}
+
+/** The router gives null for a parameter whose percent-encoding is broken. */
+function checkParams(params: Record<string, string | null>): void {
+  for (const name in params)
+    if (params[name] === null) throw new AppError("bad_request", "the path is not valid percent-encoded UTF-8");
+}
+
+function toResponse(around: Surroundings, exchange: LiveExchange, reply: Reply): Response {
+  const headers: Record<string, string> = {
+    "X-Request-ID": exchange.requestId,
+    "Server-Timing": serverTiming(reply.timing, performance.now() - exchange.startedAt),
+    ...(around.corsOrigins.length === 0 ? {} : corsHeaders(exchange.request.headers.get("origin"), around.corsOrigins)),
+    ...reply.headers,
+  };
+  let body: string | ReadableStream<Uint8Array> | null = reply.stream ?? reply.text ?? null;
+  if (reply.json !== undefined) {
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify(reply.json);
+  }
+  return new Response(body, { status: reply.status, headers });
+}
+
+/** Phases in milliseconds as a `Server-Timing` header. */
+function serverTiming(phases: Record<string, number> | undefined, totalMs: number): string {
+  let text = "";
+  for (const name in phases) text += `${name.replaceAll(/[^\w-]/g, "_")};dur=${phases[name]?.toFixed(2)}, `;
+  return `${text}total;dur=${totalMs.toFixed(2)}`;
+}
+
+function corsHeaders(origin: string | null, corsOrigins: readonly string[]): Record<string, string> {
+  if (origin === null || !isConfiguredOrigin(origin, corsOrigins)) return { Vary: "Origin" };
+  return {
+    Vary: "Origin",
+    "Access-Control-Allow-Origin": origin,
+    "Access-Control-Expose-Headers":
+      "X-Request-ID, Server-Timing, Location, Retry-After, ETag, Content-Disposition, Content-Range",
+  };
+}
+
+async function follow(
+  around: Surroundings,
+  endpoint: Endpoint,
+  exchange: LiveExchange,
+  reply: Reply,
+  finished: Promise<void>,
+): Promise<void> {
+  if (reply.isEventStream === true) around.metrics?.streamClients(1);
+  await finished;
+  if (reply.isEventStream === true) around.metrics?.streamClients(-1);
+  finish(around, endpoint, exchange, reply);
+}
+
+function finish(around: Surroundings, endpoint: Endpoint, exchange: LiveExchange, reply: Reply): void {
+  exchange.release(around.idleS);
+  const ms = performance.now() - exchange.startedAt;
+  const { method } = exchange.request;
+  around.metrics?.request(method, endpoint.path, reply.status, ms / 1000);
+  around.log.info("http.request", {
+    request_id: exchange.requestId,
+    method,
+    path: exchange.path,
+    status: reply.status,
+    ms: Math.round(ms * 100) / 100,
+    ...(exchange.tenant === "" ? {} : { tenant: exchange.tenant }),
+  });
+}

@@ -1,0 +1,67 @@
+import { Type, type TLiteral, type TSchema, type TUnion } from "@sinclair/typebox";
+import type { ErrorCode } from "../errors.ts";
+import type { Answer } from "./endpoint.ts";
+
+/** Schemas that several routes share. One with `$id` becomes a component of the OpenAPI document under that name. */
+
+/** One of the given words. */
+export function oneOf<const T extends readonly string[]>(words: T): TUnion<TLiteral<T[number]>[]> {
+  return Type.Union(words.map((word) => Type.Literal(word as T[number])));
+}
+
+/** The type, or null. */
+export function orNull<T extends TSchema>(schema: T) {
+  return Type.Union([schema, Type.Null()]);
+}
+
+/** An instant in an answer. */
+export const Instant = Type.String({ format: "date-time", examples: ["2026-01-31T12:00:00.000Z"] });
+
+/** Environment variables: names that a shell takes. */
+export const EnvVars = Type.Record(Type.String({ pattern: "^[A-Za-z_][A-Za-z0-9_]*$" }), Type.String(), {
+  additionalProperties: false,
+  description: "Environment variables. Loader variables (LD_*) are refused with 400.",
+});
+
+const MAX_LIMIT = 200;
+const MAX_OFFSET = 2_147_483_647;
+
+/** Query fields of a list in pages. */
+export const PageQuery = {
+  limit: Type.Optional(Type.Integer({ default: 50, description: `Items of a page, clamped to 1–${MAX_LIMIT}.` })),
+  offset: Type.Optional(Type.Integer({ default: 0, minimum: 0, maximum: MAX_OFFSET, description: "Items to skip." })),
+};
+
+/** The page that a query asks for. */
+export function pageOf(query: { limit?: number; offset?: number }): { limit: number; offset: number } {
+  return { limit: Math.min(MAX_LIMIT, Math.max(1, query.limit ?? 50)), offset: query.offset ?? 0 };
+}
+
+/** A page of items as it is answered (contract: items, total, limit, offset, has_more). */
+export function pageReply<T>(listed: { items: T[]; total: number }, page: { limit: number; offset: number }) {
+  const { items, total } = listed;
+  return { items, total, ...page, has_more: page.offset + items.length < total };
+}
+
+export function PageOf<T extends TSchema>(item: T) {
+  return Type.Object({
+    items: Type.Array(item),
+    total: Type.Integer(),
+    limit: Type.Integer(),
+    offset: Type.Integer(),
+    has_more: Type.Boolean(),
+  });
+}
+
+/** An answer whose body is JSON. */
+export function jsonAnswer(description: string, schema: TSchema, example?: unknown): Answer {
+  return { description, content: { "application/json": { schema, ...(example === undefined ? {} : { example }) } } };
+}
+
+/** Errors that any route may answer which reads a body. */
+export const BODY_ERRORS = [
+  "malformed_json",
+  "body_too_large",
+  "unsupported_media_type",
+  "validation_failed",
+] as const satisfies readonly ErrorCode[];

@@ -1,0 +1,143 @@
+import { Elysia } from "elysia";
+import { AppError } from "../errors.ts";
+import type { Config } from "../config.ts";
+import type { Executions } from "../executions/executions.ts";
+import type { Keys } from "../keys/keys.ts";
+import type { Log } from "../log.ts";
+import type { Sessions } from "../sessions/sessions.ts";
+import type { Templates } from "../templates/templates.ts";
+import type { Workspaces } from "../workspaces/workspaces.ts";
+import { Access } from "./auth.ts";
+import { documentEndpoints } from "./documents.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { eventEndpoints, EventStreams } from "./events.ts";
+import { executionEndpoints } from "./executions.ts";
+import { fileEndpoints } from "./files.ts";
+import { healthEndpoints, type Vitals } from "./health.ts";
+import { keyEndpoints } from "./keys.ts";
+import { metricsEndpoints, type HttpMetrics } from "./metrics.ts";
+import { RequestRate } from "./request-rate.ts";
+import { respond, type Surroundings } from "./respond.ts";
+import { sessionEndpoints } from "./sessions.ts";
+import { templateEndpoints } from "./templates.ts";
+import { preflight, unknownRoute } from "./unrouted.ts";
+
+/** Seconds without traffic after which a connection is closed, unless a call on it waits or streams. */
+const IDLE_S = 120;
+const HEARTBEAT_MS = 12_000;
+
+export type HttpConfig = Pick<
+  Config,
+  | "host"
+  | "authMode"
+  | "allowedHosts"
+  | "corsOrigins"
+  | "requestsPerMinute"
+  | "maxTimeoutS"
+  | "maxBodyBytes"
+  | "maxFileBytes"
+>;
+
+export type ServerDeps = {
+  sessions: Sessions;
+  executions: Executions;
+  workspaces: Workspaces;
+  templates: Templates;
+  keys: Keys;
+  vitals: Vitals;
+  config: HttpConfig;
+  log: Log;
+  metrics?: HttpMetrics;
+  /** Milliseconds between the heartbeats of a quiet event stream. */
+  heartbeatMs?: number;
+};
+
+export type HttpServer = {
+  /** Binds and serves. Port 0 takes a free one. Throws what the system says, such as EADDRINUSE. */
+  listen(host: string, port: number): { url: string; port: number };
+  /**
+   * Takes no more connections, ends the streams and the waits of those there are, and resolves when every answer is out,
+   * after `graceMs` milliseconds at the latest.
+   */
+  stop(graceMs: number): Promise<void>;
+};
+
+/** Every route of the API. */
+export function endpointsOf(deps: ServerDeps): Endpoint[] {
+  const { config, log } = deps;
+  const streams = new EventStreams(deps.executions, log, deps.heartbeatMs ?? HEARTBEAT_MS);
+  const endpoints = [
+    ...sessionEndpoints(deps.sessions, config.maxTimeoutS),
+    ...executionEndpoints(deps.executions, streams),
+    ...eventEndpoints(deps.executions, streams),
+    ...fileEndpoints(deps.workspaces, deps.sessions, config.maxFileBytes),
+    ...templateEndpoints(deps.templates),
+    ...keyEndpoints(deps.keys),
+    ...healthEndpoints(deps.vitals),
+    ...(deps.metrics === undefined ? [] : metricsEndpoints(deps.metrics)),
+  ];
+  return [...endpoints, ...documentEndpoints(endpoints, deps.vitals.version)];
+}
+
+/** The HTTP API over the domain. */
+export function createServer(deps: ServerDeps): HttpServer {
+  const stopping = new AbortController();
+  const { config } = deps;
+  let server: Bun.Server<undefined> | null = null;
+  const around: Surroundings = {
+    access: new Access(config, deps.keys),
+    rate: config.requestsPerMinute === null ? null : new RequestRate(config.requestsPerMinute),
+    log: deps.log,
+    metrics: deps.metrics ?? null,
+    maxBodyBytes: config.maxBodyBytes,
+    corsOrigins: config.corsOrigins,
+    stopping: stopping.signal,
+    idleTimeout: (request, seconds) => server?.timeout(request, seconds),
+    idleS: IDLE_S,
+  };
+  const router = routerOf(endpointsOf(deps), around);
+  return {
+    listen(host, port) {
+      if (server !== null) throw new AppError("internal", "the server listens already");
+      server = Bun.serve({
+        hostname: host,
+        port,
+        reusePort: false,
+        idleTimeout: IDLE_S,
+        maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+        development: false,
+        fetch: router.fetch,
+      });
+      const bound = server.port ?? port;
+      return { url: `http://${host.includes(":") ? `[${host}]` : host}:${bound}`, port: bound };
+    },
+    async stop(graceMs) {
+      stopping.abort();
+      const drained = server?.stop(false);
+      const late = Promise.withResolvers<void>();
+      const timer = setTimeout(late.resolve, graceMs);
+      await Promise.race([drained, late.promise]);
+      clearTimeout(timer);
+      await server?.stop(true);
+    },
+  };
+}
+
+/** Elysia routes; parsing, checking and answering are the endpoint's own. HEAD is answered wherever GET is. */
+function routerOf(endpoints: Endpoint[], around: Surroundings): Elysia {
+  const router = new Elysia({ strictPath: true, handler: { standardHostname: false } });
+  const add = (method: string, endpoint: Endpoint): void => {
+    const handle = ({ request, params }: { request: Request; params: Record<string, string> }): Promise<Response> =>
+      respond(around, endpoint, request, params);
+    router.route(method, endpoint.path, handle, { parse: "none" });
+  };
+  for (const endpoint of endpoints) {
+    add(endpoint.method, endpoint);
+    const hasOwnHead = endpoints.some((other) => other.path === endpoint.path && other.method === "HEAD");
+    if (endpoint.method === "GET" && !hasOwnHead) add("HEAD", endpoint);
+  }
+  add("OPTIONS", preflight(endpoints));
+  add("ALL", unknownRoute(endpoints, around.log));
+  router.compile();
+  return router;
+}

@@ -1,0 +1,95 @@
+import type { JournalEntry } from "../executions/journal-entry.ts";
+
+/** How events are written: server-sent events, or one JSON object a line. */
+export type EventFormat = "sse" | "ndjson";
+
+export const MEDIA_TYPES: Record<EventFormat, string> = {
+  sse: "text/event-stream",
+  ndjson: "application/x-ndjson",
+};
+
+/** Written when there is no event to write: a comment, or an empty line. Readers skip both. */
+const HEARTBEAT: Record<EventFormat, string> = { sse: ": heartbeat\n\n", ndjson: "\n" };
+
+/**
+ * An entry as an event. `json` is JSON on one line (JSON.stringify escapes every line break), so that nothing which a
+ * program prints can end the event or begin another.
+ */
+export function frame(format: EventFormat, entry: JournalEntry, json: string): string {
+  return format === "sse"
+    ? `id: ${entry.seq}\nevent: ${entry.type}\ndata: ${json}\n\n`
+    : `{"seq":${entry.seq},"type":"${entry.type}","data":${json}}\n`;
+}
+
+export type EventStreamOptions = {
+  format: EventFormat;
+  /** The data of an event as JSON on one line. */
+  dataOf: (entry: JournalEntry) => string;
+  heartbeatMs: number;
+  /** Called once, when the stream has ended or its reader has left; with what was thrown, if anything was. */
+  onEnd: (error?: unknown) => void;
+};
+
+/**
+ * The bytes of an event stream. Batches are asked for only as the client reads, so a slow one holds no more than one
+ * batch. A batch that does not come in time is bridged by heartbeats. When `batches` throws, the stream closes without
+ * an `end` event, which tells the client to reconnect.
+ */
+export function eventStream(
+  batches: AsyncIterable<JournalEntry[]>,
+  options: EventStreamOptions,
+): ReadableStream<Uint8Array> {
+  const { format, dataOf, heartbeatMs } = options;
+  const iterator = batches[Symbol.asyncIterator]();
+  const encoder = new TextEncoder();
+  let coming: Promise<IteratorResult<JournalEntry[]>> | null = null;
+  let isFirst = true;
+  let hasEnded = false;
+  const end = (error?: unknown): void => {
+    if (hasEnded) return;
+    hasEnded = true;
+    options.onEnd(error);
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          coming ??= iterator.next();
+          const next = await within(coming, isFirst ? FIRST_BYTES_MS : heartbeatMs);
+          isFirst = false;
+          if (next === null) return controller.enqueue(encoder.encode(HEARTBEAT[format]));
+          coming = null;
+          if (next.done === true) {
+            end();
+            return controller.close();
+          }
+          let text = "";
+          for (const entry of next.value) text += frame(format, entry, dataOf(entry));
+          controller.enqueue(encoder.encode(text));
+        } catch (error) {
+          end(error);
+          controller.close();
+        }
+      },
+      cancel() {
+        end();
+        iterator.return?.().catch(() => {});
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** How long the first bytes may take: then a heartbeat goes out in their place, and with it the headers. */
+const FIRST_BYTES_MS = 5;
+
+/** What `promise` gives, or null when it takes longer than `ms`. */
+async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  const late = Promise.withResolvers<null>();
+  const timer = setTimeout(late.resolve, ms, null);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,71 @@
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { endpoint, type Endpoint } from "./endpoint.ts";
+import { errorReply } from "./errors.ts";
+
+const CORS_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, Idempotency-Key, Last-Event-ID, Range";
+
+/** What answers a path that is no route's, or is one with another method. */
+export function unknownRoute(endpoints: readonly Endpoint[], log: Log): Endpoint {
+  const methodsAt = methodFinder(endpoints);
+  return endpoint({
+    method: "GET",
+    path: "/*",
+    tag: "errors",
+    summary: "No route",
+    answers: {},
+    errors: ["not_found", "method_not_allowed"],
+    handle({ path, request, requestId }) {
+      const methods = methodsAt(path);
+      if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
+      const error = new AppError(
+        "method_not_allowed",
+        `${request.method} is not allowed here, but ${methods.join(", ")}`,
+      );
+      const reply = errorReply(error, requestId, log);
+      return { ...reply, headers: { ...reply.headers, Allow: methods.join(", ") } };
+    },
+  });
+}
+
+/** What answers OPTIONS: the methods of the path, and to a browser what a configured origin may send. */
+export function preflight(endpoints: readonly Endpoint[]): Endpoint {
+  const methodsAt = methodFinder(endpoints);
+  return endpoint({
+    method: "GET",
+    path: "/*",
+    tag: "errors",
+    summary: "What may be sent",
+    access: "public",
+    answers: {},
+    errors: ["not_found"],
+    handle({ path, request }) {
+      const methods = methodsAt(path);
+      if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
+      const allow = methods.join(", ");
+      if (!request.headers.has("access-control-request-method")) return { status: 204, headers: { Allow: allow } };
+      return {
+        status: 204,
+        headers: {
+          Allow: allow,
+          "Access-Control-Allow-Methods": allow,
+          "Access-Control-Allow-Headers": CORS_HEADERS,
+          "Access-Control-Max-Age": "600",
+        },
+      };
+    },
+  });
+}
+
+function methodFinder(endpoints: readonly Endpoint[]): (path: string) => string[] {
+  const patterns = endpoints.map(({ method, path }) => ({
+    method,
+    pattern: new RegExp(`^${path.replaceAll(".", "\\.").replaceAll(/:\w+/g, "[^/]+").replace("*", ".*")}$`),
+  }));
+  return (path) => {
+    const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
+    return methods.length === 0
+      ? []
+      : [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"])];
+  };
+}
