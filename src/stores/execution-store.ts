@@ -57,7 +57,7 @@ export class SqlExecutionStore implements ExecutionStore {
       { sql: INSERT_MAIN, values: [...MAIN.values(execution), lease.owner, lease.expiresAt] },
       { sql: INSERT_INPUT, values: [...INPUT.values(execution), execution.id] },
     ];
-    const output = this.#outputStatement(execution.id, execution);
+    const output = isEmpty(execution) ? null : this.#outputStatement(execution.id, execution);
     try {
       await this.#sql.batch(output === null ? statements : [...statements, output]);
     } catch (error) {
@@ -69,14 +69,19 @@ export class SqlExecutionStore implements ExecutionStore {
     }
   }
 
-  /** Writes the large results that are given; null when they are what a missing row means. */
+  /** Writes those of the large results that are given; null when none is. */
   #outputStatement(id: string, fields: ExecutionFields): Statement | null {
     const given = OUTPUT.names.filter((name) => fields[name] !== undefined);
-    if (given.every((name) => fields[name] === (name === "return_value" ? null : ""))) return null;
-    const { values } = OUTPUT.assignments(Object.fromEntries(given.map((name) => [name, fields[name]])));
+    if (given.length === 0) return null;
+    const set = OUTPUT.assignments(Object.fromEntries(given.map((name) => [name, fields[name]])));
+    const values = [...set.values, id];
+    if (isEmpty(fields)) {
+      const sql = `UPDATE execution_outputs SET ${set.sql} WHERE seq = (SELECT seq FROM executions WHERE id = ?)`;
+      return { sql, values };
+    }
     const sql = `INSERT INTO execution_outputs (seq, ${given.join(", ")})
       SELECT seq, ${marks(given)} FROM executions WHERE id = ?${this.#sql.dialect.onConflictOverwrite("seq", given)}`;
-    return { sql, values: [...values, id] };
+    return { sql, values };
   }
 
   async get(id: string): Promise<Execution | null> {
@@ -146,6 +151,11 @@ export class SqlExecutionStore implements ExecutionStore {
     const sql = `SELECT id FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;
     return (await this.#sql.query(sql, [now, ...end.values])).map(idOf);
   }
+}
+
+/** Whether the large results are absent or what a missing row means. */
+function isEmpty({ stdout = "", stderr = "", return_value: value = null }: ExecutionFields): boolean {
+  return stdout === "" && stderr === "" && value === null;
 }
 
 function idOf(row: Row): string {

@@ -1,0 +1,194 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import type { Session } from "../../src/sessions/session.ts";
+import { at, executionRecord, sessionRecord, templateRecord } from "./records.ts";
+import { codeOf, type Stores } from "./stores.ts";
+
+const page = { limit: 50, offset: 0 };
+
+export function sessionStoreContract(name: string, open: () => Promise<Stores>): void {
+  describe(`${name}: sessions`, () => {
+    let stores: Stores;
+    beforeEach(async () => {
+      stores = await open();
+      await stores.templates.insert(templateRecord());
+      await stores.templates.insert(templateRecord({ id: "u", name: "U" }));
+    });
+    afterEach(() => stores.close());
+
+    const insert = (fields: Partial<Session>) => stores.sessions.insert(sessionRecord(fields));
+    const idsOf = async (tenant: string, filter = {}, wanted = page) => {
+      const { items, total } = await stores.sessions.list(tenant, filter, wanted);
+      return { ids: items.map((one) => one.id), total };
+    };
+
+    test("a session comes back as it was", async () => {
+      const session = sessionRecord({
+        runtime_node: "node-1",
+        container_id: "c",
+        pod_name: "p",
+        env_vars: { A: "ü 🎉", __proto__x: "1" },
+        python_package_index_url: "https://index.example/simple",
+        requested_dependencies: [{ name: "pandas", version: ">=2" }, { name: "numpy" }],
+        installed_dependencies: [
+          { name: "pandas", version: "2.2", install_location: "/d", install_time: at(1), is_from_template: false },
+        ],
+        dependency_install_status: "failed",
+        dependency_install_error: "no\nwheel",
+        dependency_install_started_at: at(1),
+        dependency_install_completed_at: at(2),
+        fail_on_dependency_error: false,
+        error_message: "e",
+        completed_at: at(3),
+      });
+      await stores.sessions.insert(session);
+      expect(await stores.sessions.get("s")).toEqual(session);
+      expect(await stores.sessions.get("S")).toBeNull();
+    });
+
+    test("an id is taken once, also when many want it at once", async () => {
+      const codes = await Promise.all([1, 2, 3, 4].map(() => codeOf(insert({}))));
+      expect(codes.toSorted()).toEqual(["none", "session_exists", "session_exists", "session_exists"]);
+    });
+
+    test("a list is the tenant's own, newest first, filtered and in pages, with the total", async () => {
+      await insert({ id: "a" });
+      await insert({ id: "other", tenant: "else" });
+      await insert({ id: "b", status: "failed" });
+      await insert({ id: "c", template_id: "u" });
+      await insert({ id: "d", template_id: "u", status: "failed" });
+      expect(await idsOf("default")).toEqual({ ids: ["d", "c", "b", "a"], total: 4 });
+      expect(await idsOf("else")).toEqual({ ids: ["other"], total: 1 });
+      expect(await idsOf("nobody")).toEqual({ ids: [], total: 0 });
+      expect(await idsOf("default", { status: "failed" })).toEqual({ ids: ["d", "b"], total: 2 });
+      expect(await idsOf("default", { template_id: "u" })).toEqual({ ids: ["d", "c"], total: 2 });
+      expect(await idsOf("default", { status: "running", template_id: "u" })).toEqual({ ids: ["c"], total: 1 });
+      expect(await idsOf("default", { template_id: "' OR 1=1 --" })).toEqual({ ids: [], total: 0 });
+      expect(await idsOf("default", {}, { limit: 2, offset: 1 })).toEqual({ ids: ["c", "b"], total: 4 });
+      expect(await idsOf("default", {}, { limit: 2, offset: 9 })).toEqual({ ids: [], total: 4 });
+    });
+
+    test("an update writes the given fields alone, and only from the given statuses", async () => {
+      await insert({});
+      expect(await stores.sessions.update("s", { error_message: "x", env_vars: { A: "1" } }, ["creating"])).toBe(false);
+      expect(await stores.sessions.get("s")).toEqual(sessionRecord());
+      expect(
+        await stores.sessions.update("s", { error_message: "x", env_vars: { A: "1" } }, ["creating", "running"]),
+      ).toBe(true);
+      expect(await stores.sessions.get("s")).toEqual(sessionRecord({ error_message: "x", env_vars: { A: "1" } }));
+      expect(await stores.sessions.update("s", { error_message: null })).toBe(true);
+      expect(await stores.sessions.update("s", { error_message: null })).toBe(true);
+      expect(await stores.sessions.update("s", {})).toBe(true);
+      expect(await stores.sessions.get("s")).toEqual(sessionRecord({ env_vars: { A: "1" } }));
+      expect(await stores.sessions.update("nope", { error_message: "x" })).toBe(false);
+    });
+
+    test("of two ends at once, one wins", async () => {
+      await insert({});
+      const ends = (["failed", "terminated"] as const).map((status) =>
+        stores.sessions.update("s", { status }, ["running"]),
+      );
+      expect((await Promise.all(ends)).filter(Boolean)).toHaveLength(1);
+    });
+
+    test("a deleted session is gone, with its executions", async () => {
+      await insert({});
+      await stores.executions.insert(executionRecord(), { owner: "me", expiresAt: at(15) });
+      expect(await stores.sessions.delete("s")).toBe(true);
+      expect(await stores.sessions.delete("s")).toBe(false);
+      expect(await stores.sessions.get("s")).toBeNull();
+      expect(await stores.executions.get("e")).toBeNull();
+      await insert({});
+      expect((await stores.executions.list("s", page)).total).toBe(0);
+    });
+
+    test("live sessions are counted, in all, by tenant and by template", async () => {
+      await insert({ id: "a", status: "creating" });
+      await insert({ id: "b", template_id: "u" });
+      await insert({ id: "c", tenant: "else" });
+      await insert({ id: "d", status: "failed" });
+      await insert({ id: "e", status: "terminated", template_id: "u" });
+      expect(await stores.sessions.countLive()).toBe(3);
+      expect(await stores.sessions.countLive("default")).toBe(2);
+      expect(await stores.sessions.countLive("nobody")).toBe(0);
+      expect(await stores.sessions.countLiveByTemplate("u")).toBe(1);
+      expect(await stores.sessions.countLiveByTemplate("t")).toBe(2);
+    });
+
+    test("a lease has one owner until it ends or is given back", async () => {
+      await stores.sessions.insert(sessionRecord(), { owner: "a", expiresAt: at(15) });
+      const claim = (owner: string, now: number) =>
+        stores.sessions.claim("s", { owner, expiresAt: at(now + 15) }, at(now));
+      expect(await claim("b", 5)).toBe(false);
+      expect(await claim("a", 5)).toBe(true);
+      expect(await claim("b", 19)).toBe(false);
+      expect(await claim("b", 20)).toBe(true);
+      await stores.sessions.release("s", "a");
+      expect(await claim("a", 21)).toBe(false);
+      await stores.sessions.release("s", "b");
+      expect(await claim("a", 21)).toBe(true);
+      expect(await stores.sessions.claim("nope", { owner: "a", expiresAt: at(9) }, at(0))).toBe(false);
+    });
+
+    test("of many that claim a free lease at once, one gets it", async () => {
+      await insert({});
+      const owners = ["a", "b", "c", "d"];
+      const got = await Promise.all(
+        owners.map((owner) => stores.sessions.claim("s", { owner, expiresAt: at(15) }, at(0))),
+      );
+      expect(got.filter(Boolean)).toHaveLength(1);
+    });
+
+    test("due are those being created that nobody has, and live ones past their time", async () => {
+      const expires_at = at(100);
+      await stores.sessions.insert(sessionRecord({ id: "leased", status: "creating", expires_at }), {
+        owner: "a",
+        expiresAt: at(15),
+      });
+      await insert({ id: "free", status: "creating", expires_at });
+      await insert({ id: "running", expires_at });
+      await insert({ id: "late", expires_at: at(50) });
+      await insert({ id: "ended", status: "terminated", expires_at: at(1) });
+      await insert({ id: "failed", status: "failed", expires_at: at(1) });
+      expect(await stores.sessions.due(at(10), 10)).toEqual(["free"]);
+      expect(await stores.sessions.due(at(15), 10)).toEqual(["leased", "free"]);
+      expect(await stores.sessions.due(at(50), 10)).toEqual(["leased", "free", "late"]);
+      expect(await stores.sessions.due(at(100), 10)).toEqual(["leased", "free", "running", "late"]);
+      expect(await stores.sessions.due(at(100), 2)).toEqual(["leased", "free"]);
+    });
+
+    test("ids by status come in pages that together are all", async () => {
+      for (const id of ["d", "B", "a", "c", "_"]) await insert({ id, status: id === "c" ? "failed" : "running" });
+      const all: string[] = [];
+      for (let after = ""; ; after = all.at(-1) ?? "") {
+        const ids = await stores.sessions.idsByStatus(["creating", "running"], after, 2);
+        all.push(...ids);
+        if (ids.length < 2) break;
+      }
+      expect(all).toEqual(["B", "_", "a", "d"]);
+    });
+
+    test("with 10,000 ended sessions a list and the scheduler's questions take under 20 ms", async () => {
+      for (let i = 0; i < 10_000; i++) await insert({ id: `x${i}`, status: i % 2 === 0 ? "failed" : "terminated" });
+      const questions: (() => Promise<unknown>)[] = [
+        () => stores.sessions.list("default", {}, page),
+        () => stores.sessions.list("default", {}, { limit: 200, offset: 9000 }),
+        () => stores.sessions.list("default", { status: "failed", template_id: "t" }, page),
+        () => stores.sessions.list("nobody", {}, page),
+        () => stores.sessions.due(at(1000), 200),
+        () => stores.sessions.idsByStatus(["creating", "running"], "", 200),
+        () => stores.sessions.countLive("default"),
+        () => stores.sessions.countLiveByTemplate("t"),
+      ];
+      for (const question of questions) {
+        await question();
+        const times = [];
+        for (let i = 0; i < 5; i++) {
+          const start = performance.now();
+          await question();
+          times.push(performance.now() - start);
+        }
+        expect(Math.min(...times), question.toString()).toBeLessThan(20);
+      }
+    }, 60_000);
+  });
+}

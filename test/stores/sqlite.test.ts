@@ -1,0 +1,154 @@
+import { Database } from "bun:sqlite";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ConfigError } from "../../src/config.ts";
+import { AppError } from "../../src/errors.ts";
+import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
+import { SqlKeyStore } from "../../src/stores/key-store.ts";
+import { SqlSessionStore } from "../../src/stores/session-store.ts";
+import { UniqueViolation, type Sql } from "../../src/stores/sql.ts";
+import { openSqlite } from "../../src/stores/sqlite.ts";
+import { SqlTemplateStore } from "../../src/stores/template-store.ts";
+import { at, executionRecord, sessionRecord, templateRecord } from "../contracts/records.ts";
+import { storesContract } from "../contracts/stores.ts";
+
+const storesOn = (sql: Sql) => ({
+  templates: new SqlTemplateStore(sql),
+  sessions: new SqlSessionStore(sql),
+  executions: new SqlExecutionStore(sql),
+  keys: new SqlKeyStore(sql),
+});
+
+storesContract("sqlite", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "stores-"));
+  const sql = openSqlite(join(directory, "sandbox.db"));
+  return {
+    ...storesOn(sql),
+    close: async () => {
+      await sql.close();
+      await rm(directory, { recursive: true });
+    },
+  };
+});
+
+describe("sqlite", () => {
+  let directory: string;
+  let path: string;
+  const opened: Sql[] = [];
+  const open = (): Sql => {
+    const sql = openSqlite(path);
+    opened.push(sql);
+    return sql;
+  };
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "sqlite-"));
+    path = join(directory, "sandbox.db");
+  });
+  afterEach(async () => {
+    await Promise.all(opened.splice(0).map((sql) => sql.close()));
+    await rm(directory, { recursive: true });
+  });
+
+  test("records survive closing, and opening again changes nothing", async () => {
+    const first = open();
+    await storesOn(first).templates.insert(templateRecord());
+    await first.close();
+    expect(await storesOn(open()).templates.get("t")).toEqual(templateRecord());
+  });
+
+  test("the files are readable by their owner alone, also one that was made otherwise", async () => {
+    await writeFile(path, "", { mode: 0o644 });
+    await storesOn(open()).templates.insert(templateRecord());
+    for (const suffix of ["", "-wal", "-shm"]) expect((await stat(path + suffix)).mode & 0o777).toBe(0o600);
+  });
+
+  test("a database of a newer program is refused in one line, untouched", async () => {
+    await open().close();
+    const raw = new Database(path);
+    raw.run("INSERT INTO schema_migrations VALUES (999, 'later', ?)", [at(0)]);
+    raw.close();
+    expect(() => openSqlite(path)).toThrow(ConfigError);
+    expect(() => openSqlite(path)).toThrow(/^DATABASE_URL[^\n]*version 999[^\n]*$/);
+  });
+
+  test("a file that is no database is refused in one line that names it", async () => {
+    await writeFile(path, "this is not a database, but long enough to be taken for one at first sight ".repeat(20));
+    expect(() => openSqlite(path)).toThrow(new RegExp(`^DATABASE_URL=sqlite:${path} [^\n]*$`));
+    expect(() => openSqlite(join(directory, "no/such/directory.db"))).toThrow(ConfigError);
+  });
+
+  test("a batch that fails half way leaves nothing", async () => {
+    const sql = open();
+    const insert = "INSERT INTO schema_migrations VALUES (?, 'x', 'y')";
+    const batch = [100, 101, 100].map((version) => ({ sql: insert, values: [version] }));
+    expect(await sql.batch(batch).catch((caught: unknown) => caught)).toBeInstanceOf(UniqueViolation);
+    expect(await sql.query("SELECT version FROM schema_migrations WHERE version >= 100")).toEqual([]);
+  });
+
+  test("a batch stops when its first statement meets nothing", async () => {
+    const sql = open();
+    const met = await sql.batch([
+      { sql: "UPDATE schema_migrations SET name = 'x' WHERE version = ?", values: [5] },
+      { sql: "DELETE FROM schema_migrations", values: [] },
+    ]);
+    expect(met).toBe(0);
+    expect(await sql.query("SELECT COUNT(*) AS count FROM schema_migrations")).toEqual([{ count: 1 }]);
+  });
+
+  test("batches of many callers at once do not mix", async () => {
+    const sql = open();
+    const { executions, sessions, templates } = storesOn(sql);
+    await templates.insert(templateRecord());
+    await sessions.insert(sessionRecord());
+    const lease = { owner: "me", expiresAt: at(15) };
+    await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => {
+        await executions.insert(executionRecord({ id: `e${i}`, code: `code ${i}` }), lease);
+        await executions.update(`e${i}`, { status: "completed", stdout: `out ${i}` }, ["pending"]);
+      }),
+    );
+    const { items } = await executions.list("s", { limit: 100, offset: 0 });
+    expect(
+      items.every((one) => one.code === `code ${one.id.slice(1)}` && one.stdout === `out ${one.id.slice(1)}`),
+    ).toBe(true);
+  });
+
+  test("two processes' worth of connections see each other's commits", async () => {
+    const [here, there] = [storesOn(open()), storesOn(open())];
+    await here.templates.insert(templateRecord());
+    expect(await there.templates.get("t")).toEqual(templateRecord());
+  });
+
+  test("a database that can't be written answers store_unavailable", async () => {
+    const sql = open();
+    await sql.query("PRAGMA query_only = ON");
+    const error = await storesOn(sql)
+      .templates.insert(templateRecord())
+      .catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(AppError);
+    expect(error).toMatchObject({ code: "store_unavailable" });
+  });
+
+  test("many different texts do not exhaust the prepared statements", async () => {
+    const sql = open();
+    for (let i = 0; i < 1500; i++) expect(await sql.query(`SELECT ${i} AS i`)).toEqual([{ i }]);
+    expect(await sql.query("SELECT 1 AS i")).toEqual([{ i: 1 }]);
+  });
+
+  test("recording an execution and its two changes costs no more than 0.15 ms at the median", async () => {
+    const { executions, sessions, templates } = storesOn(open());
+    await templates.insert(templateRecord());
+    await sessions.insert(sessionRecord());
+    const times: number[] = [];
+    for (let i = 0; i < 600; i++) {
+      const start = performance.now();
+      await executions.insert(executionRecord({ id: `e${i}` }), { owner: "me", expiresAt: at(15) });
+      await executions.update(`e${i}`, { status: "running", started_at: at(1), journaled: true }, ["pending"]);
+      await executions.update(`e${i}`, { status: "completed", exit_code: 0, stdout: "x", last_seq: 4 }, ["running"]);
+      times.push(performance.now() - start);
+    }
+    expect(times.toSorted((a, b) => a - b)[300]).toBeLessThan(0.15);
+  });
+});
