@@ -74,14 +74,9 @@ export class SqlExecutionStore implements ExecutionStore {
     const given = OUTPUT.names.filter((name) => fields[name] !== undefined);
     if (given.length === 0) return null;
     const set = OUTPUT.assignments(Object.fromEntries(given.map((name) => [name, fields[name]])));
-    const values = [...set.values, id];
-    if (isEmpty(fields)) {
-      const sql = `UPDATE execution_outputs SET ${set.sql} WHERE seq = (SELECT seq FROM executions WHERE id = ?)`;
-      return { sql, values };
-    }
     const sql = `INSERT INTO execution_outputs (seq, ${given.join(", ")})
       SELECT seq, ${marks(given)} FROM executions WHERE id = ?${this.#sql.dialect.onConflictOverwrite("seq", given)}`;
-    return { sql, values };
+    return { sql, values: [...set.values, id] };
   }
 
   async get(id: string): Promise<Execution | null> {
@@ -153,8 +148,8 @@ export class SqlExecutionStore implements ExecutionStore {
   }
 }
 
-/** Whether the large results are absent or what a missing row means. */
-function isEmpty({ stdout = "", stderr = "", return_value: value = null }: ExecutionFields): boolean {
+/** Whether the large results are what a missing row means. */
+function isEmpty({ stdout, stderr, return_value: value }: Output): boolean {
   return stdout === "" && stderr === "" && value === null;
 }
 
