@@ -1,0 +1,121 @@
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, writeSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { BLOCK_BYTES, journalLines, splitLine } from "./journal-lines.ts";
+import type { JournalPayloads, Outcome, OutputPayload } from "./protocol.ts";
+
+const NEWLINE = 0x0a;
+const TAIL_BYTES = 512;
+const FILES_A_TURN = 32;
+
+/**
+ * Ends the journals that a lost executor left open, among those written since `sinceMs` (epoch). Takes turns with other
+ * work; `isLive` names the executions that this executor runs itself. Returns how many it ended.
+ */
+export async function recoverJournals(
+  paths: Iterable<{ executionId: string; path: string }>,
+  sinceMs: number,
+  isLive: (executionId: string) => boolean,
+): Promise<number> {
+  let ended = 0;
+  let count = 0;
+  for (const { executionId, path } of paths) {
+    if (++count % FILES_A_TURN === 0) await setImmediate();
+    if (isLive(executionId) || (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < sinceMs) continue;
+    const fd = openSync(path, "r+");
+    try {
+      if (closeLostJournal(fd)) ended += 1;
+    } finally {
+      closeSync(fd);
+    }
+  }
+  return ended;
+}
+
+/**
+ * Gives a journal that is not written any more its `end`, if it has none: a line that was cut is removed, and the execution
+ * is said to be `crashed`. True when the end was added.
+ */
+export function closeLostJournal(fd: number): boolean {
+  const { size } = fstatSync(fd);
+  const whole = lastLineEnd(fd, size);
+  const lastType = whole === 0 ? "" : typeOfLineBefore(fd, whole);
+  if (lastType === "end") {
+    if (whole < size) ftruncateSync(fd, whole);
+    return false;
+  }
+  const { seq, size: kept, outcome } = lostOutcome(fd, whole);
+  ftruncateSync(fd, kept);
+  const line = Buffer.from(`${seq + 1} end ${JSON.stringify(outcome)}\n`);
+  writeSync(fd, line, 0, line.length, kept);
+  return true;
+}
+
+/** Offset after the last newline among the first `end` bytes; 0 when there is none. */
+function lastLineEnd(fd: number, end: number): number {
+  for (let high = end, length = TAIL_BYTES; high > 0; length = BLOCK_BYTES) {
+    const low = Math.max(0, high - length);
+    const block = Buffer.allocUnsafe(high - low);
+    readSync(fd, block, 0, block.length, low);
+    const newline = block.lastIndexOf(NEWLINE);
+    if (newline >= 0) return low + newline + 1;
+    high = low;
+  }
+  return 0;
+}
+
+function typeOfLineBefore(fd: number, lineEnd: number): string {
+  const start = lastLineEnd(fd, lineEnd - 1);
+  const head = Buffer.alloc(32);
+  readSync(fd, head, 0, head.length, start);
+  return splitLine(head).type;
+}
+
+/** The entries up to the first that is not what was written (after a power cut), and the end that they need. */
+function lostOutcome(fd: number, whole: number): { seq: number; size: number; outcome: Outcome } {
+  let seq = 0;
+  let size = 0;
+  let startedAt: string | null = null;
+  let lastAt: string | null = null;
+  const bytes = { stdout: 0, stderr: 0 };
+  for (const line of journalLines(fd, whole)) {
+    const { type, json } = splitLine(line);
+    const entry = Number.parseInt(line.toString("latin1", 0, 20), 10) === seq + 1 ? parsed(json) : null;
+    if (entry === null) break;
+    if (type === "stdout" || type === "stderr") bytes[type] = bytesUpTo(entry);
+    if (entry.status === "running") startedAt = entry.at ?? null;
+    lastAt = entry.at ?? lastAt;
+    seq += 1;
+    size += line.length + 1;
+  }
+  const durationMs = startedAt === null || lastAt === null ? 0 : Date.parse(lastAt) - Date.parse(startedAt);
+  const outcome: Outcome = {
+    status: "crashed",
+    exit_code: null,
+    reason: "executor_lost",
+    error_message: `the executor was lost while the execution ${startedAt === null ? "waited" : "ran"}`,
+    started_at: startedAt,
+    completed_at: new Date().toISOString(),
+    metrics: { duration_ms: durationMs, cpu_time_ms: 0, peak_memory_mb: 0, io_read_bytes: 0, io_write_bytes: 0 },
+    stdout_bytes: bytes.stdout,
+    stderr_bytes: bytes.stderr,
+    stdout_truncated: false,
+    stderr_truncated: false,
+    artifacts: [],
+    timing: {},
+  };
+  return { seq, size, outcome };
+}
+
+type Entry = Partial<OutputPayload & JournalPayloads["status"]>;
+
+function parsed(json: Buffer): Entry | null {
+  try {
+    return JSON.parse(json.toString("utf8")) as Entry;
+  } catch {
+    return null;
+  }
+}
+
+function bytesUpTo({ text = "", data, offset = 0 }: Entry): number {
+  return offset + (data === undefined ? Buffer.byteLength(text) : Uint8Array.fromBase64(data).length);
+}
