@@ -1,0 +1,198 @@
+import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import type {
+  ExecutionOutput,
+  ExecutionRequest,
+  Executor,
+  ExecutorHealth,
+  FileEntry,
+  FileWritten,
+  SandboxSpec,
+  SandboxState,
+} from "./protocol.ts";
+
+/** Where an executor is: a socket on this host, or an address whose every request needs the token. */
+export type ExecutorAddress = { unix: string } | { url: string; token: string };
+
+type Call = {
+  method?: string;
+  json?: unknown;
+  body?: ReadableStream<Uint8Array>;
+  headers?: Headers;
+  signal?: AbortSignal | undefined;
+};
+
+/** An executor in another process, over HTTP (protocol.ts). */
+export class HttpExecutor implements Executor {
+  readonly #base: string;
+  readonly #transport: { unix?: string };
+  readonly #authorization: string | null;
+
+  constructor(address: ExecutorAddress) {
+    this.#base = "unix" in address ? "http://executor" : address.url.replace(/\/$/, "");
+    this.#transport = "unix" in address ? { unix: address.unix } : {};
+    this.#authorization = "unix" in address ? null : `Bearer ${address.token}`;
+  }
+
+  health(signal?: AbortSignal): Promise<ExecutorHealth> {
+    return this.#json("/health", { signal });
+  }
+
+  listSandboxes(): Promise<SandboxState[]> {
+    return this.#json("/sandboxes");
+  }
+
+  createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState> {
+    return this.#json(`/sandboxes/${id}`, { method: "PUT", json: spec });
+  }
+
+  async deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
+    const workspace = options.deleteWorkspace ? "delete" : "keep";
+    await this.#call(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
+  }
+
+  async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    return this.#stream(await this.#call(`/executions/${id}`, { method: "PUT", json: request, signal }), signal);
+  }
+
+  async journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    return this.#stream(await this.#call(`/executions/${id}/journal?after=${after}`, { signal }), signal);
+  }
+
+  output(id: string): Promise<ExecutionOutput> {
+    return this.#json(`/executions/${id}/output`);
+  }
+
+  async cancel(id: string): Promise<void> {
+    await this.#call(`/executions/${id}/cancel`, { method: "POST" });
+  }
+
+  async deleteExecution(id: string): Promise<void> {
+    await this.#call(`/executions/${id}`, { method: "DELETE" });
+  }
+
+  listFiles(
+    sandboxId: string,
+    path: string,
+    options: { recursive: boolean; limit: number },
+  ): Promise<FileEntry[]> {
+    const query = new URLSearchParams({ path, recursive: String(options.recursive), limit: String(options.limit) });
+    return this.#json(`/sandboxes/${sandboxId}/files?${query.toString()}`);
+  }
+
+  readFile(
+    sandboxId: string,
+    path: string,
+    method: "GET" | "HEAD",
+    headers: Headers,
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    return this.#call(filePath(sandboxId, path), { method, headers, signal }, [416]);
+  }
+
+  writeFile(
+    sandboxId: string,
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    limitBytes: number,
+  ): Promise<FileWritten> {
+    return this.#json(`${filePath(sandboxId, path)}?limit=${limitBytes}`, { method: "PUT", body });
+  }
+
+  async removeFile(sandboxId: string, path: string): Promise<void> {
+    await this.#call(filePath(sandboxId, path), { method: "DELETE" });
+  }
+
+  async moveFile(sandboxId: string, from: string, to: string): Promise<void> {
+    await this.#call(`/sandboxes/${sandboxId}/files/move`, { method: "POST", json: { from, to } });
+  }
+
+  async makeDirectory(sandboxId: string, path: string): Promise<void> {
+    await this.#call(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
+  }
+
+  /** Asks the executor to end all of its sandboxes and itself. */
+  async shutdown(): Promise<void> {
+    await this.#call("/shutdown", { method: "POST" });
+  }
+
+  async #json<T>(path: string, call: Call = {}): Promise<T> {
+    const response = await this.#call(path, call);
+    try {
+      return (await response.json()) as T;
+    } catch (error) {
+      throw unavailable(error);
+    }
+  }
+
+  /** Throws AppError for every status but 2xx, 304 and those of `also`. */
+  async #call(path: string, call: Call = {}, also: readonly number[] = []): Promise<Response> {
+    const headers = new Headers(call.headers);
+    if (this.#authorization !== null) headers.set("Authorization", this.#authorization);
+    const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, {
+        ...this.#transport,
+        method: call.method ?? "GET",
+        headers,
+        redirect: "manual",
+        // An execution may be silent for an hour.
+        timeout: false,
+        ...(body === undefined ? {} : { body }),
+        ...(call.signal === undefined ? {} : { signal: call.signal }),
+      });
+    } catch (error) {
+      call.signal?.throwIfAborted();
+      throw error instanceof AppError ? error : unavailable(error);
+    }
+    if (response.ok || response.status === 304 || also.includes(response.status)) return response;
+    throw await refusalOf(response);
+  }
+
+  /** The body, with a connection that breaks as `executor_unavailable`. */
+  #stream(response: Response, signal: AbortSignal | undefined): ReadableStream<Uint8Array> {
+    const reader = (response.body ?? new Blob([]).stream()).getReader();
+    return new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          try {
+            const { done, value } = await reader.read();
+            if (done) controller.close();
+            else controller.enqueue(value);
+          } catch (error) {
+            controller.error(signal?.aborted === true ? signal.reason : unavailable(error));
+          }
+        },
+        cancel: (reason) => reader.cancel(reason),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+}
+
+function filePath(sandboxId: string, path: string): string {
+  return `/sandboxes/${sandboxId}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+async function refusalOf(response: Response): Promise<AppError> {
+  const text = await response.text().catch(() => "");
+  const { code, message } = parseRefusal(text);
+  const retryAfter = Number(response.headers.get("retry-after") ?? Number.NaN);
+  const options = Number.isNaN(retryAfter) ? {} : { retryAfterS: retryAfter };
+  if (code === undefined) return new AppError("internal", `the executor answered ${response.status}`, options);
+  return new AppError(code, message, options);
+}
+
+function parseRefusal(text: string): { code?: ErrorCode; message: string } {
+  try {
+    const { code, message } = JSON.parse(text) as { code?: unknown; message?: unknown };
+    if (typeof code === "string" && code in ERROR_STATUS) return { code: code as ErrorCode, message: String(message) };
+  } catch {
+    // Not from an executor.
+  }
+  return { message: "" };
+}
+
+function unavailable(cause: unknown): AppError {
+  return new AppError("executor_unavailable", "the executor can't be reached", { cause, retryAfterS: 1 });
+}

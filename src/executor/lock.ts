@@ -1,0 +1,27 @@
+import { Database, SQLiteError } from "bun:sqlite";
+
+/** The hold of one process on a data directory's executor. The kernel lets go of it when the process ends in any way. */
+export type ExecutorLock = { release(): void };
+
+/**
+ * Takes the lock, waiting up to `waitMs` milliseconds for another process to let go of it; null when it does not.
+ * The lock is SQLite's on an empty database: record locks that no child inherits and no crash leaves behind.
+ */
+export function takeExecutorLock(path: string, waitMs: number): ExecutorLock | null {
+  const db = new Database(path, { readwrite: true, create: true });
+  try {
+    db.run(`PRAGMA busy_timeout = ${waitMs}`);
+    db.run("PRAGMA locking_mode = EXCLUSIVE");
+    db.run("BEGIN EXCLUSIVE");
+  } catch (error) {
+    db.close();
+    if (error instanceof SQLiteError && (error.code ?? "").startsWith("SQLITE_BUSY")) return null;
+    throw error;
+  }
+  return {
+    release: () => {
+      if (db.inTransaction) db.run("ROLLBACK");
+      db.close();
+    },
+  };
+}
