@@ -53,7 +53,7 @@ export class Journals {
   /** Every journal's path, at the time of asking. */
   *paths(): Generator<{ executionId: string; path: string }> {
     for (const sandboxId of readdirSync(this.#root)) {
-      for (const name of readdirSync(join(this.#root, sandboxId))) {
+      for (const name of namesIn(join(this.#root, sandboxId))) {
         if (!name.endsWith(SUFFIX)) continue;
         const executionId = name.slice(0, -SUFFIX.length);
         yield { executionId, path: this.#path(sandboxId, executionId) };
@@ -73,6 +73,15 @@ export class Journals {
       if (existsSync(path)) return path;
     }
     return null;
+  }
+}
+
+/** None when the directory has gone meanwhile. */
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
   }
 }
 

@@ -9,26 +9,36 @@ const FILES_A_TURN = 32;
 
 /**
  * Ends the journals that a lost executor left open, among those written since `sinceMs` (epoch). Takes turns with other
- * work; `isLive` names the executions that this executor runs itself. Returns how many it ended.
+ * work; `isLive` names the executions that this executor runs itself. Returns how many it ended; `failed` is told of each
+ * that it could not.
  */
 export async function recoverJournals(
   paths: Iterable<{ executionId: string; path: string }>,
   sinceMs: number,
   isLive: (executionId: string) => boolean,
+  failed: (path: string, error: unknown) => void,
 ): Promise<number> {
   let ended = 0;
   let count = 0;
   for (const { executionId, path } of paths) {
     if (++count % FILES_A_TURN === 0) await setImmediate();
     if (isLive(executionId) || (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < sinceMs) continue;
-    const fd = openSync(path, "r+");
     try {
-      if (closeLostJournal(fd)) ended += 1;
-    } finally {
-      closeSync(fd);
+      if (recover(path)) ended += 1;
+    } catch (error) {
+      failed(path, error);
     }
   }
   return ended;
+}
+
+function recover(path: string): boolean {
+  const fd = openSync(path, "r+");
+  try {
+    return closeLostJournal(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

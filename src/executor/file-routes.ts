@@ -1,0 +1,92 @@
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
+import { AppError } from "../errors.ts";
+import { WorkspaceFiles } from "./files.ts";
+import type { Sandboxes } from "./sandboxes.ts";
+
+export type FileRouteDeps = { sandboxes: Sandboxes; dataDir: string };
+
+/**
+ * Answers a request for the files of a workspace, whether its sandbox runs or not. `encodedPath` is what follows `files/`.
+ * Throws AppError; `session_not_found` when there is no such workspace.
+ */
+export async function fileRoute(
+  request: Request,
+  url: URL,
+  encodedPath: string,
+  sandboxId: string,
+  deps: FileRouteDeps,
+): Promise<Response> {
+  const files = filesOf(sandboxId, deps);
+  const path = decode(encodedPath);
+  const query = url.searchParams;
+  switch (request.method) {
+    case "GET":
+    case "HEAD":
+      if (encodedPath === "" && request.method === "GET") return list(files, query);
+      return files.read(path, request.method, request.headers, request.signal);
+    case "PUT":
+      return put(request, files, path, Number(query.get("limit") ?? Number.MAX_SAFE_INTEGER), sandboxId, deps);
+    case "DELETE":
+      await files.remove(path);
+      return new Response(null, { status: 204 });
+    case "POST":
+      return change(request, files, path, sandboxId, deps);
+    default:
+      throw new AppError("method_not_allowed", "files have no such method");
+  }
+}
+
+async function list(files: WorkspaceFiles, query: URLSearchParams): Promise<Response> {
+  const options = { recursive: query.get("recursive") === "true", limit: Number(query.get("limit") ?? 1000) };
+  return Response.json(await files.list(query.get("path") ?? "", options));
+}
+
+async function put(
+  request: Request,
+  files: WorkspaceFiles,
+  path: string,
+  limitBytes: number,
+  sandboxId: string,
+  { sandboxes }: FileRouteDeps,
+): Promise<Response> {
+  const written = await files.write(path, request.body ?? new Blob([]).stream(), limitBytes);
+  sandboxes.find(sandboxId)?.changes.wroteOutside(written.path);
+  return Response.json(written);
+}
+
+async function change(
+  request: Request,
+  files: WorkspaceFiles,
+  verb: string,
+  sandboxId: string,
+  { sandboxes }: FileRouteDeps,
+): Promise<Response> {
+  const body = (await request.json()) as { from?: string; to?: string; path?: string };
+  if (verb === "move" && body.from !== undefined && body.to !== undefined) {
+    await files.move(body.from, body.to);
+    sandboxes.find(sandboxId)?.changes.wroteOutside(body.to);
+  } else if (verb === "mkdir" && body.path !== undefined) await files.makeDirectory(body.path);
+  else throw new AppError("bad_request", "files can be moved and directories made");
+  return new Response(null, { status: 204 });
+}
+
+function filesOf(sandboxId: string, { sandboxes, dataDir }: FileRouteDeps): WorkspaceFiles {
+  const jailed = sandboxes.find(sandboxId)?.jailed;
+  if (jailed !== undefined) return new WorkspaceFiles(jailed.workspaceDir, jailed);
+  const directory = join(dataDir, "workspaces", sandboxId);
+  const stats = lstatSync(directory, { throwIfNoEntry: false });
+  if (stats?.isDirectory() !== true) throw new AppError("session_not_found", `there is no workspace ${sandboxId}`);
+  return new WorkspaceFiles(directory, {
+    owner: { uid: stats.uid, gid: stats.gid },
+    diskBytesLeft: () => Promise.resolve(Number.POSITIVE_INFINITY),
+  });
+}
+
+function decode(encoded: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch (error) {
+    throw new AppError("invalid_path", "the path is not valid UTF-8", { cause: error });
+  }
+}

@@ -1,0 +1,165 @@
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { Execution } from "./execution.ts";
+import type { Jail } from "./jail/jail.ts";
+import type { JournalSource } from "./journal.ts";
+import { collectOutput } from "./journal-reader.ts";
+import type { Journals } from "./journals.ts";
+import type { ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
+import { Sandbox } from "./sandbox.ts";
+
+export type SandboxesDeps = {
+  jail: Jail;
+  journals: Journals;
+  log: Log;
+  /** Executions of a sandbox that may wait for their turn. */
+  maxWaiting: number;
+  /** Bytes of each output stream that a record keeps. */
+  outputLimitBytes: number;
+};
+
+/** Every sandbox of this executor and the executions in them. Methods throw AppError. */
+export class Sandboxes {
+  readonly #d: SandboxesDeps;
+  readonly #sandboxes = new Map<string, Sandbox>();
+  readonly #live = new Map<string, Execution>();
+  /** The change of a sandbox that is under way: one at a time for each id. */
+  readonly #changes = new Map<string, Promise<unknown>>();
+  #closed = false;
+
+  constructor(deps: SandboxesDeps) {
+    this.#d = deps;
+  }
+
+  get count(): number {
+    return this.#sandboxes.size;
+  }
+
+  /** Executions that wait or run. */
+  get liveExecutions(): number {
+    return this.#live.size;
+  }
+
+  isLive(executionId: string): boolean {
+    return this.#live.has(executionId);
+  }
+
+  list(): SandboxState[] {
+    return [...this.#sandboxes.values()].map((sandbox) => sandbox.state);
+  }
+
+  /** The sandbox of this id, running or lost. */
+  find(id: string): Sandbox | null {
+    return this.#sandboxes.get(id) ?? null;
+  }
+
+  /** Makes the sandbox unless it runs; a lost one is made again. */
+  create(id: string, spec: SandboxSpec): Promise<SandboxState> {
+    return this.#change(id, async () => {
+      if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
+      const present = this.#sandboxes.get(id);
+      if (present !== undefined && present.state.status === "running") return present.state;
+      if (present !== undefined) await this.#remove(present);
+      const sandbox = await Sandbox.start(id, spec, {
+        jail: this.#d.jail,
+        log: this.#d.log.with({ sandbox_id: id }),
+        maxWaiting: this.#d.maxWaiting,
+        ended: (execution) => this.#live.delete(execution.id),
+      });
+      this.#sandboxes.set(id, sandbox);
+      return sandbox.state;
+    });
+  }
+
+  /** Ends a sandbox and its executions. With `deleteWorkspace` its files and journals go too. Idempotent. */
+  delete(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
+    return this.#change(id, async () => {
+      const present = this.#sandboxes.get(id);
+      if (present !== undefined) await this.#remove(present);
+      if (!options.deleteWorkspace) return;
+      await this.#d.jail.removeWorkspace(id);
+      this.#d.journals.deleteSandbox(id);
+    });
+  }
+
+  async #remove(sandbox: Sandbox): Promise<void> {
+    await sandbox.end();
+    this.#sandboxes.delete(sandbox.state.id);
+  }
+
+  /** Starts the execution, or has it wait its turn, unless it is known. Its journal, retained for the caller. */
+  execute(id: string, request: ExecutionRequest): JournalSource {
+    const live = this.#live.get(id);
+    if (live !== undefined) return live.journal.retain();
+    const sandbox = this.#sandboxes.get(request.sandboxId);
+    if (this.#closed || sandbox === undefined || sandbox.state.status !== "running")
+      return this.#d.journals.open(id) ?? notFound("session_not_found", `there is no sandbox ${request.sandboxId}`);
+    sandbox.checkRoom();
+    const journal = this.#newJournal(request.sandboxId, id);
+    if (journal === null) return this.journal(id);
+    const execution = new Execution(id, request, journal, sandbox);
+    this.#live.set(id, execution);
+    const source = journal.retain();
+    sandbox.submit(execution);
+    return source;
+  }
+
+  #newJournal(sandboxId: string, id: string) {
+    try {
+      return this.#d.journals.create(sandboxId, id);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EEXIST") return null;
+      if ((error as NodeJS.ErrnoException).code === "ENOSPC")
+        throw new AppError("disk_full", "the executor's disk is full", { cause: error });
+      throw error;
+    }
+  }
+
+  /** The journal of an execution, live or ended, retained for the caller. */
+  journal(id: string): JournalSource {
+    const live = this.#live.get(id);
+    return live?.journal.retain() ?? this.#d.journals.open(id) ?? notFound("execution_not_found", `there is no execution ${id}`);
+  }
+
+  /** What the record keeps of the output. */
+  output(id: string): Promise<ExecutionOutput> {
+    return collectOutput(this.journal(id), this.#d.outputLimitBytes);
+  }
+
+  /** Resolves when no process of the execution is left. */
+  async cancel(id: string): Promise<void> {
+    const live = this.#live.get(id);
+    if (live === undefined) return this.journal(id).release();
+    await live.stop("cancelled");
+  }
+
+  /** Forgets an execution; a live one is cancelled first. Idempotent. */
+  async forget(id: string): Promise<void> {
+    await this.#live.get(id)?.stop("cancelled");
+    this.#d.journals.delete(id);
+  }
+
+  /** Ends every sandbox; nothing can be started any more. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#changes.values());
+    await Promise.all([...this.#sandboxes.values()].map((sandbox) => this.#remove(sandbox)));
+  }
+
+  async #change<T>(id: string, change: () => Promise<T>): Promise<T> {
+    const before = this.#changes.get(id);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#changes.set(id, promise);
+    await before;
+    try {
+      return await change();
+    } finally {
+      resolve();
+      if (this.#changes.get(id) === promise) this.#changes.delete(id);
+    }
+  }
+}
+
+function notFound(code: "session_not_found" | "execution_not_found", message: string): never {
+  throw new AppError(code, message);
+}

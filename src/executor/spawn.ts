@@ -1,0 +1,118 @@
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Config } from "../config.ts";
+import { AppError } from "../errors.ts";
+import { HttpExecutor } from "./client.ts";
+
+/** What of the service's configuration an executor needs. */
+export type ExecutorConfig = Pick<
+  Config,
+  | "dataDir"
+  | "outputLimitBytes"
+  | "journalLimitBytes"
+  | "maxWaitingPerSession"
+  | "sandboxUidBase"
+  | "disableBwrap"
+  | "allowUnisolated"
+  | "logLevel"
+>;
+
+/** How long an executor may take to start: it may have to wait for one that is ending its sandboxes. */
+const START_MS = 30_000;
+/** What of the environment an executor gets: nothing that is secret, nothing that changes its settings. */
+const PASSED_ON = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+const READY = "ready\n";
+
+/**
+ * Connects to the executor of the data directory, after starting one when none answers. It is a process of its own session,
+ * so it outlives this one. Throws `executor_unavailable` with what a failed one said.
+ */
+export async function ensureExecutor(config: ExecutorConfig): Promise<HttpExecutor> {
+  const directory = join(config.dataDir, "executor");
+  const executor = new HttpExecutor({ unix: join(directory, "socket") });
+  if (await answers(executor)) return executor;
+  const failure = await start(config, directory);
+  if (failure !== null && !(await answers(executor)))
+    throw new AppError("executor_unavailable", `the executor did not start: ${failure}`, { retryAfterS: 1 });
+  return executor;
+}
+
+async function answers(executor: HttpExecutor): Promise<boolean> {
+  try {
+    await executor.health(AbortSignal.timeout(5000));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Starts an executor; null when it is ready, else why it is not. */
+async function start(config: ExecutorConfig, directory: string): Promise<string | null> {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const errors = join(directory, "stderr");
+  const stderr = openSync(errors, "w", 0o600);
+  const [program = process.execPath, ...args] = commandOf(config);
+  const child = spawn(program, args, {
+    detached: true,
+    cwd: "/",
+    env: Object.fromEntries(PASSED_ON.flatMap((name) => pair(name, process.env[name]))),
+    stdio: ["ignore", "pipe", stderr],
+  });
+  closeSync(stderr);
+  try {
+    if (await saysReady(child)) return null;
+    const said = (await Bun.file(errors).text()).trim().split("\n").at(-1) ?? "";
+    return said === "" ? `see ${join(directory, "log")}` : said;
+  } finally {
+    child.stdout?.destroy();
+    child.unref();
+  }
+}
+
+function saysReady(child: ReturnType<typeof spawn>): Promise<boolean> {
+  return new Promise((done) => {
+    const timer = setTimeout(() => done(false), START_MS);
+    const settle = (isReady: boolean): void => {
+      clearTimeout(timer);
+      done(isReady);
+    };
+    child.once("error", () => settle(false));
+    child.once("exit", () => settle(false));
+    child.stdout?.on("data", (chunk: Buffer) => {
+      if (chunk.toString().includes(READY)) settle(true);
+    });
+  });
+}
+
+/** Says to the process that started this executor, if one did, that it takes requests. */
+export function sayReady(): void {
+  process.stdout.write(READY);
+}
+
+function commandOf(config: ExecutorConfig): string[] {
+  const flags: Record<string, unknown> = {
+    "data-dir": config.dataDir,
+    "output-limit-bytes": config.outputLimitBytes,
+    "journal-limit-bytes": config.journalLimitBytes,
+    "max-waiting-per-session": config.maxWaitingPerSession,
+    "sandbox-uid-base": config.sandboxUidBase,
+    "disable-bwrap": config.disableBwrap,
+    "allow-unisolated": config.allowUnisolated,
+    "log-level": config.logLevel,
+  };
+  return [
+    process.execPath,
+    ...(isCompiled() ? [] : [resolve(import.meta.dir, "../main.ts")]),
+    "executor",
+    ...Object.entries(flags).map(([name, value]) => `--${name}=${String(value)}`),
+  ];
+}
+
+function isCompiled(): boolean {
+  return Bun.main.startsWith("/$bunfs/");
+}
+
+function pair(name: string, value: string | undefined): [string, string][] {
+  return value === undefined ? [] : [[name, value]];
+}

@@ -1,0 +1,85 @@
+import { chmodSync, rmSync } from "node:fs";
+import type { Log } from "../log.ts";
+import type { Jail } from "./jail/jail.ts";
+import type { OutputLimits } from "./journal.ts";
+import { Journals } from "./journals.ts";
+import type { ExecutorHealth } from "./protocol.ts";
+import { recoverJournals } from "./recovery.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { ExecutorServer, type Listen } from "./server.ts";
+
+export type ExecutorOptions = OutputLimits & {
+  dataDir: string;
+  /** Directory of the journals. */
+  journalsDir: string;
+  listen: Listen;
+  /** Required on every request when given. */
+  token: string | null;
+  jail: Jail;
+  /** Executions of a sandbox that may wait for their turn. */
+  maxWaiting: number;
+  /** Journals that were last written before this (epoch) have their end already. */
+  recoverSinceMs: number;
+  version: string;
+  log: Log;
+};
+
+/** An executor that serves. */
+export type StartedExecutor = {
+  /** The bound port; 0 for a socket. */
+  port: number;
+  /** Resolves when a peer asked for its end; its sandboxes have ended then. */
+  told: Promise<void>;
+  /** Milliseconds since it was last of use: no request was answered and no execution waited or ran. */
+  idleMs(): number;
+  /** Ends every sandbox, then the listener. Idempotent. */
+  close(): Promise<void>;
+};
+
+/**
+ * Starts an executor on a data directory that this process has locked: cleans up after the one before, ends its journals
+ * and serves. Throws what the jail or the bind threw.
+ */
+export async function startExecutor(options: ExecutorOptions): Promise<StartedExecutor> {
+  const { log, jail } = options;
+  const startedAt = new Date().toISOString();
+  const told = Promise.withResolvers<void>();
+  await jail.cleanUpLeftovers();
+  const journals = new Journals(options.journalsDir, options);
+  const sandboxes = new Sandboxes({ ...options, journals });
+  const health = async (): Promise<ExecutorHealth> => ({
+    version: options.version,
+    pid: process.pid,
+    startedAt,
+    sandboxes: sandboxes.count,
+    runningExecutions: sandboxes.liveExecutions,
+    isolation: await jail.checks(),
+  });
+  const server = new ExecutorServer({ ...options, sandboxes, health, shutdown: told.resolve });
+  const port = bind(server, options.listen);
+  const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
+  void recoverJournals(journals.paths(), options.recoverSinceMs, (id) => sandboxes.isLive(id), failed).then(
+    (count) => log.info("executor.recovered", { journals: count }),
+    (error: unknown) => failed(options.journalsDir, error),
+  );
+  let closing: Promise<void> | null = null;
+  const close = async (): Promise<void> => {
+    await sandboxes.close();
+    await server.close();
+    if ("unix" in options.listen) rmSync(options.listen.unix, { force: true });
+  };
+  return {
+    port,
+    told: told.promise,
+    idleMs: () => (sandboxes.liveExecutions > 0 || server.pending > 0 ? 0 : performance.now() - server.lastRequestMs),
+    close: () => (closing ??= close()),
+  };
+}
+
+function bind(server: ExecutorServer, listen: Listen): number {
+  if (!("unix" in listen)) return server.listen(listen);
+  rmSync(listen.unix, { force: true });
+  const port = server.listen(listen);
+  chmodSync(listen.unix, 0o600);
+  return port;
+}
