@@ -1,0 +1,82 @@
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { ASSETS } from "./assets.ts";
+import { makeEtc } from "./jail/etc.ts";
+
+export type RuntimeFiles = {
+  /** Becomes `/.sandbox`: init and the language runners. */
+  dir: string;
+  /** Becomes `/etc`. */
+  etcDir: string;
+  /** Becomes `/.layers`. */
+  layersDir: string;
+  /** The executable that runs JavaScript, readable by the users of sandboxes. */
+  bun: string;
+};
+
+/** `bun` for programs that start one themselves. */
+const BUN_SCRIPT = '#!/bin/sh\nBUN_BE_BUN=1 exec /.sandbox/bun "$@"\n';
+
+/**
+ * Puts what runs inside sandboxes on disk, below `<dataDir>/runtime`: made aside and renamed, so that what is there is whole.
+ * What an earlier version left is removed. `forOthers`: users other than the executor's must be able to read it.
+ */
+export async function prepareRuntime(dataDir: string, forOthers: boolean): Promise<RuntimeFiles> {
+  const top = join(dataDir, "runtime");
+  mkdirSync(top, { recursive: true });
+  chmodSync(top, 0o711);
+  const name = await contentName();
+  for (const old of readdirSync(top)) if (old !== name) rmSync(join(top, old), { recursive: true, force: true });
+  const home = join(top, name);
+  if (!existsSync(home)) {
+    const aside = join(top, `.new-${process.pid}`);
+    await fill(aside);
+    renameSync(aside, home);
+  }
+  const layersDir = join(dataDir, "layers");
+  mkdirSync(layersDir, { recursive: true });
+  chmodSync(layersDir, 0o711);
+  return { dir: join(home, "sandbox"), etcDir: join(home, "etc"), layersDir, bun: executable(home, forOthers) };
+}
+
+/** A name that changes with any of the files, so that an upgrade never mixes two versions. */
+async function contentName(): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256");
+  for (const asset of ASSETS) hash.update(asset.name).update(await Bun.file(asset.path).bytes());
+  return hash.digest("hex").slice(0, 16);
+}
+
+async function fill(aside: string): Promise<void> {
+  const dir = join(aside, "sandbox");
+  for (const path of [join(dir, "bin"), join(aside, "etc")]) mkdirSync(path, { recursive: true });
+  for (const path of [aside, dir, join(dir, "bin")]) chmodSync(path, 0o755);
+  for (const asset of ASSETS) {
+    writeFileSync(join(dir, asset.name), await Bun.file(asset.path).bytes());
+    chmodSync(join(dir, asset.name), asset.mode);
+  }
+  writeFileSync(join(dir, "bun"), "");
+  writeFileSync(join(dir, "bin/bun"), BUN_SCRIPT);
+  chmodSync(join(dir, "bin/bun"), 0o755);
+  makeEtc(join(aside, "etc"));
+}
+
+/** This executable itself where everybody may read it, else a copy: a sandbox's user opens it by its path. */
+function executable(home: string, forOthers: boolean): string {
+  const own = process.execPath;
+  if (!forOthers || isReadableByAll(own)) return own;
+  const copy = join(home, "bun");
+  if (statSync(copy, { throwIfNoEntry: false })?.size !== statSync(own).size) {
+    copyFileSync(own, `${copy}.new`);
+    chmodSync(`${copy}.new`, 0o755);
+    renameSync(`${copy}.new`, copy);
+  }
+  return copy;
+}
+
+function isReadableByAll(path: string): boolean {
+  if ((statSync(path).mode & 0o005) !== 0o005) return false;
+  for (let dir = dirname(path); ; dir = dirname(dir)) {
+    if ((statSync(dir).mode & 0o001) === 0) return false;
+    if (dir === "/") return true;
+  }
+}
