@@ -5,7 +5,7 @@ import { ConfigError, isLoopback, type Config } from "./config.ts";
 import { lockDataDirectory, openDataDirectory } from "./data-directory.ts";
 import type { Execution } from "./executions/execution.ts";
 import { Executions } from "./executions/executions.ts";
-import { checkImage } from "./executor/images.ts";
+import { resolveImage } from "./executor/images.ts";
 import { ensureExecutor } from "./executor/spawn.ts";
 import { createServer } from "./http/server.ts";
 import { newRequestId } from "./id.ts";
@@ -62,7 +62,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   });
   const provisioner = new LocalProvisioner({
     connect: () => ensureExecutor(config),
-    checkImage: (imageUrl) => checkImage(config.dataDir, imageUrl),
+    checkImage: (imageUrl) => void resolveImage(config.dataDir, imageUrl),
     maxRunning: config.maxRunningPerSession,
   });
   const bounds = { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs };

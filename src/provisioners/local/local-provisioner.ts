@@ -9,7 +9,7 @@ export type LocalProvisionerDeps = {
   /** Connects to the executor of the data directory, starting one when none runs. */
   connect(): Promise<Executor>;
   /** Throws `image_unknown` for an image that was not imported. */
-  checkImage(imageUrl: string): Promise<void>;
+  checkImage(imageUrl: string): void;
   /** Executions that run at once in a session. */
   maxRunning: number;
 };
@@ -31,8 +31,8 @@ export class LocalProvisioner implements Provisioner {
     return this.#executor;
   }
 
-  checkImage(imageUrl: string): Promise<void> {
-    return this.#d.checkImage(imageUrl);
+  async checkImage(imageUrl: string): Promise<void> {
+    this.#d.checkImage(imageUrl);
   }
 
   async ensure(session: Session): Promise<Provisioned> {

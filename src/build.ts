@@ -1,0 +1,25 @@
+/** `bun run build`: makes dist/sandbox-init and, with it embedded, the executable dist/sandbox. */
+import { join } from "node:path";
+import { buildInit } from "./executor/init/build.ts";
+
+const root = join(import.meta.dir, "..");
+
+async function commit(): Promise<string> {
+  const run = Bun.spawn(["git", "rev-parse", "--short", "HEAD"], { cwd: root, stdout: "pipe", stderr: "ignore" });
+  const text = await new Response(run.stdout).text();
+  return (await run.exited) === 0 ? text.trim() : "";
+}
+
+await buildInit(join(root, "dist/sandbox-init"));
+const built = await Bun.build({
+  entrypoints: [join(root, "src/main.ts")],
+  compile: { outfile: join(root, "dist/sandbox") },
+  target: "bun",
+  format: "esm",
+  minify: true,
+  bytecode: true,
+  define: { BUILD_COMMIT: JSON.stringify(await commit()) },
+});
+for (const log of built.logs) console.error(String(log));
+if (!built.success) process.exit(1);
+console.log(`dist/sandbox: ${Math.round(Bun.file(join(root, "dist/sandbox")).size / 1e6)} MB`);
