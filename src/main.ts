@@ -6,11 +6,8 @@ type Command = { about: string; run: () => Promise<(argv: string[]) => Promise<n
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Record<string, Command> = {
   serve: { about: "run the control plane", run: async () => (await import("./cli/serve.ts")).serveCommand },
-  run: { about: "run a file in a sandbox and follow its output", run: async () => (await import("./cli/run.ts")).runCommand },
-  doctor: { about: "check what this machine offers, and prove the isolation", run: async () => (await import("./cli/doctor.ts")).doctorCommand },
   keys: { about: "make, list and revoke API keys", run: async () => (await import("./cli/keys.ts")).keysCommand },
   images: { about: "import, list and remove root file systems", run: async () => (await import("./cli/images.ts")).imagesCommand },
-  openapi: { about: "print the OpenAPI document", run: async () => (await import("./cli/openapi.ts")).openapiCommand },
   executor: { about: "the process beside the code, started by serve", run: async () => (await import("./cli/executor.ts")).executorCommand },
 };
 

@@ -1,0 +1,252 @@
+import { closeSync, constants, fchownSync, fstatSync, lstatSync, openSync, readdirSync, renameSync, rmSync, unlinkSync, writeSync, type Stats } from "node:fs";
+import { AppError } from "../errors.ts";
+import { at, makeDirectoryAt, openPlace, splitPath, type Place } from "./beneath.ts";
+import { fileResponse } from "./file-response.ts";
+import type { FileEntry, FileWritten } from "./protocol.ts";
+
+export type WorkspaceOptions = {
+  /** Who gets what is written from outside; undefined: the executor's own user. */
+  owner?: { uid: number; gid: number } | undefined;
+  /** Bytes that may still be written. */
+  diskBytesLeft(): Promise<number>;
+};
+
+/** Uploads that are not whole yet; never listed. */
+const TEMPORARY = ".sandbox-upload-";
+const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+/**
+ * Files of one workspace, as the executor serves them while the sandbox's own user may change everything in it at any
+ * moment. Paths are the caller's, relative to the workspace. Methods throw AppError.
+ */
+export class WorkspaceFiles {
+  readonly #root: string;
+  readonly #options: WorkspaceOptions;
+
+  constructor(root: string, options: WorkspaceOptions) {
+    this.#root = root;
+    this.#options = options;
+  }
+
+  /** The file at `path`, or the entries of the directory there (with `recursive` of all below it), at most `limit`. */
+  async list(path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]> {
+    const names = splitPath(path);
+    return this.#at(names, { followLast: true }, (place) => {
+      const own = statOf(place);
+      if (place.name !== "" && !own.isDirectory()) return [entryOf(place.name, names.join("/"), own)];
+      const found: FileEntry[] = [];
+      this.#collect(names, options, found);
+      return found;
+    });
+  }
+
+  /** Breadth first, each directory opened anew from the root, so that the walk holds one at a time. */
+  #collect(start: readonly string[], { recursive, limit }: { recursive: boolean; limit: number }, found: FileEntry[]): void {
+    const open: string[][] = [[...start]];
+    for (let names = open.shift(); names !== undefined && found.length < limit; names = open.shift()) {
+      const dir = names;
+      const place = this.#openDirectory(dir, dir.length === start.length);
+      if (place === null) continue;
+      try {
+        for (const name of readdirSync(at(place.parent, ".")).toSorted()) {
+          if (found.length >= limit) break;
+          const stats = lstatSync(at(place.parent, name), { throwIfNoEntry: false });
+          if (stats === undefined || name.startsWith(TEMPORARY)) continue;
+          found.push(entryOf(name, [...dir, name].join("/"), stats));
+          if (recursive && stats.isDirectory()) open.push([...dir, name]);
+        }
+      } finally {
+        place.close();
+      }
+    }
+  }
+
+  /** Null for what is gone or no directory meanwhile. Only the first one may be reached by a link. */
+  #openDirectory(names: readonly string[], followLast: boolean): Place | null {
+    try {
+      return openPlace(this.#root, [...names, "."], { followLast: false });
+    } catch (error) {
+      if (followLast) throw translated(error);
+      return null;
+    }
+  }
+
+  /** The answer to a GET or HEAD: status, headers (with Range and ETag) and a body that streams. */
+  async read(path: string, method: "GET" | "HEAD", headers: Headers, signal?: AbortSignal): Promise<Response> {
+    return this.#at(splitPath(path), { followLast: true }, (place) => {
+      if (place.name === "") throw notFile(path);
+      const fd = openSync(at(place.parent, place.name), READ);
+      const stats = fstatSync(fd);
+      if (stats.isFile()) return fileResponse(fd, stats, method, headers, signal);
+      closeSync(fd);
+      throw notFile(path);
+    });
+  }
+
+  /**
+   * Stores a body under `path` in one step: it is there whole or not at all. `body_too_large` past `limitBytes`,
+   * `disk_full` when the workspace or the disk has no room, `file_conflict` when a directory is there.
+   */
+  async write(path: string, body: ReadableStream<Uint8Array>, limitBytes: number): Promise<FileWritten> {
+    const names = splitPath(path);
+    if (names.length === 0) throw notFile(path);
+    const place = this.#place(names, { followLast: true, makeParents: this.#makeDirectory });
+    const temporary = `${TEMPORARY}${crypto.randomUUID()}`;
+    try {
+      const present = lstatSync(at(place.parent, place.name), { throwIfNoEntry: false });
+      if (present?.isDirectory() === true || place.name === "") throw new AppError("file_conflict", `${path} is a directory`);
+      const mode = present?.isFile() === true ? present.mode & 0o777 : 0o644;
+      const fd = openSync(at(place.parent, temporary), CREATE, mode);
+      let size: number;
+      try {
+        size = await this.#fill(fd, body, limitBytes);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(at(place.parent, temporary), at(place.parent, place.name));
+      return { path: names.join("/"), size, created: present === undefined };
+    } catch (error) {
+      rmSync(at(place.parent, temporary), { force: true });
+      await body.cancel().catch(() => {});
+      throw translated(error);
+    } finally {
+      place.close();
+    }
+  }
+
+  async #fill(fd: number, body: ReadableStream<Uint8Array>, limitBytes: number): Promise<number> {
+    if (this.#options.owner !== undefined) fchownSync(fd, this.#options.owner.uid, this.#options.owner.gid);
+    const room = await this.#options.diskBytesLeft();
+    let size = 0;
+    for await (const chunk of body) {
+      size += chunk.length;
+      if (size > limitBytes) throw new AppError("body_too_large", `a file may have at most ${limitBytes} bytes`);
+      if (size > room) throw new AppError("disk_full", "the session's disk limit is reached");
+      for (let written = 0; written < chunk.length; ) written += writeSync(fd, chunk, written);
+    }
+    return size;
+  }
+
+  /** Removes a file, a link itself, or a directory with all below it. */
+  async remove(path: string): Promise<void> {
+    const names = splitPath(path);
+    if (names.length === 0) throw new AppError("invalid_path", "the workspace itself can't be removed");
+    const place = this.#place(names, { followLast: false });
+    try {
+      if (statOf(place).isDirectory()) await this.#removeTree(place);
+      else unlinkSync(at(place.parent, place.name));
+    } catch (error) {
+      throw translated(error);
+    } finally {
+      place.close();
+    }
+  }
+
+  /** By `rm` as the workspace's own user: a tree that is changed meanwhile can't make it reach anything else. */
+  async #removeTree(place: Place): Promise<void> {
+    const { owner } = this.#options;
+    const rm = Bun.spawn(["rm", "-rf", "--", `./${place.name}`], {
+      cwd: at(place.parent, "."),
+      stdout: "ignore",
+      stderr: "ignore",
+      ...owner,
+    });
+    if ((await rm.exited) !== 0) throw new AppError("file_conflict", "not everything in the directory could be removed");
+  }
+
+  /** Renames; parents of `to` are made. `file_conflict` when `to` exists. */
+  async move(from: string, to: string): Promise<void> {
+    const target = splitPath(to);
+    const source = splitPath(from);
+    if (source.length === 0 || target.length === 0) throw new AppError("invalid_path", "the workspace itself can't be moved");
+    this.#at(source, { followLast: false }, (old) => {
+      statOf(old);
+      this.#at(target, { followLast: false, makeParents: this.#makeDirectory }, (place) => {
+        if (lstatSync(at(place.parent, place.name), { throwIfNoEntry: false }) !== undefined)
+          throw new AppError("file_conflict", `${to} exists already`);
+        renameSync(at(old.parent, old.name), at(place.parent, place.name));
+      });
+    });
+  }
+
+  /** Makes a directory and its parents; one that exists is fine. */
+  async makeDirectory(path: string): Promise<void> {
+    const names = splitPath(path);
+    if (names.length === 0) return;
+    this.#at(names, { followLast: true, makeParents: this.#makeDirectory }, (place) => {
+      this.#makeDirectory(place.parent, place.name);
+      if (!lstatSync(at(place.parent, place.name)).isDirectory()) throw new AppError("file_conflict", `${path} is a file`);
+    });
+  }
+
+  readonly #makeDirectory = (parent: number, name: string): void => {
+    const { owner } = this.#options;
+    makeDirectoryAt(parent, name, owner, (fd) => owner !== undefined && fchownSync(fd, owner.uid, owner.gid));
+  };
+
+  #place(names: readonly string[], how: Parameters<typeof openPlace>[2]): Place {
+    try {
+      return openPlace(this.#root, names, how);
+    } catch (error) {
+      throw translated(error);
+    }
+  }
+
+  #at<T>(names: readonly string[], how: Parameters<typeof openPlace>[2], act: (place: Place) => T): T {
+    const place = this.#place(names, how);
+    try {
+      return act(place);
+    } catch (error) {
+      throw translated(error);
+    } finally {
+      place.close();
+    }
+  }
+}
+
+function statOf(place: Place): Stats {
+  return lstatSync(at(place.parent, place.name === "" ? "." : place.name));
+}
+
+function notFile(path: string): AppError {
+  return new AppError("file_conflict", `${path === "" ? "the workspace" : path} is not a regular file`);
+}
+
+function entryOf(name: string, path: string, stats: Stats): FileEntry {
+  const type = stats.isFile() ? "file" : stats.isDirectory() ? "directory" : stats.isSymbolicLink() ? "symlink" : "other";
+  return {
+    name,
+    path,
+    size: stats.size,
+    modifiedMs: stats.mtimeMs,
+    etag: `"${etagOf(stats)}"`,
+    type,
+    mode: (stats.mode & 0o7777).toString(8).padStart(4, "0"),
+  };
+}
+
+/** Changes with any write: inode, size and time of change. */
+export function etagOf(stats: Stats): string {
+  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${Math.round(stats.mtimeMs * 1000).toString(36)}`;
+}
+
+const CODES: Record<string, { code: "file_not_found" | "file_conflict" | "disk_full" | "invalid_path"; message: string }> = {
+  ENOENT: { code: "file_not_found", message: "there is no such file" },
+  ENOTDIR: { code: "file_not_found", message: "there is no such file" },
+  ENXIO: { code: "file_conflict", message: "this is not a regular file" },
+  ELOOP: { code: "invalid_path", message: "the path leads through a symbolic link that can't be followed" },
+  ENAMETOOLONG: { code: "invalid_path", message: "the path is too long" },
+  EINVAL: { code: "invalid_path", message: "the path can't be used" },
+  ENOSPC: { code: "disk_full", message: "the disk is full" },
+  EDQUOT: { code: "disk_full", message: "the disk is full" },
+  ENOTEMPTY: { code: "file_conflict", message: "the directory is not empty" },
+  EISDIR: { code: "file_conflict", message: "this is a directory" },
+  EACCES: { code: "file_conflict", message: "the file's mode does not permit this" },
+};
+
+function translated(error: unknown): unknown {
+  const known = CODES[(error as NodeJS.ErrnoException).code ?? ""];
+  if (error instanceof AppError || known === undefined) return error;
+  return new AppError(known.code, known.message, { cause: error });
+}
