@@ -5,7 +5,7 @@ import { openDataDirectory, type DataDirectory } from "../data-directory.ts";
 import { HttpExecutor } from "../executor/client.ts";
 import { BwrapJail } from "../executor/jail/bwrap.ts";
 import type { Jail } from "../executor/jail/jail.ts";
-import { takeExecutorLock } from "../executor/lock.ts";
+import { takeExecutorLock, type ExecutorLock } from "../executor/lock.ts";
 import { LogFile } from "../executor/log-file.ts";
 import type { Listen } from "../executor/server.ts";
 import { sayReady } from "../executor/spawn.ts";
@@ -16,6 +16,7 @@ import { VERSION } from "../version.ts";
 const LOG_BYTES = 16 * 1024 * 1024;
 /** How long to wait for an executor that is ending its sandboxes to let go of the data directory. */
 const LOCK_WAIT_MS = 15_000;
+const LOCK_RETRY_MS = 20;
 /** Without requests for this long, and with nothing running, an executor leaves. */
 const IDLE_MS = 15 * 60_000;
 const IDLE_CHECK_MS = 30_000;
@@ -44,7 +45,7 @@ export async function executorCommand(argv: string[]): Promise<number> {
   const asRoot = process.getuid?.() === 0 && !config.disableBwrap;
   const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
   const { listen, token } = listenOptions(rest, directory);
-  const lock = takeExecutorLock(join(directory.executor, "lock"), (await isServed(directory)) ? 0 : LOCK_WAIT_MS);
+  const lock = await lockOf(directory);
   if (lock === null) throw new ConfigError(`DATA_DIR=${directory.path} has an executor already: end it or choose another directory`);
   try {
     return await keepSandboxes(config, directory, listen, token);
@@ -95,7 +96,16 @@ function endOf(executor: StartedExecutor): Promise<string> {
   });
 }
 
-/** Whether an executor answers on the data directory's socket: then there is nothing to wait for. */
+/** The lock, also of an executor that ends meanwhile; null when another one takes requests. */
+async function lockOf(directory: DataDirectory): Promise<ExecutorLock | null> {
+  const end = performance.now() + LOCK_WAIT_MS;
+  for (;;) {
+    const lock = takeExecutorLock(join(directory.executor, "lock"));
+    if (lock !== null || performance.now() > end || (await isServed(directory))) return lock;
+    await Bun.sleep(LOCK_RETRY_MS);
+  }
+}
+
 async function isServed(directory: DataDirectory): Promise<boolean> {
   try {
     await new HttpExecutor({ unix: join(directory.executor, "socket") }).health(AbortSignal.timeout(1000));

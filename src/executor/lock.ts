@@ -4,13 +4,12 @@ import { Database, SQLiteError } from "bun:sqlite";
 export type ExecutorLock = { release(): void };
 
 /**
- * Takes the lock, waiting up to `waitMs` milliseconds for another process to let go of it; null when it does not.
+ * Takes the lock; null when another process has it.
  * The lock is SQLite's on an empty database: record locks that no child inherits and no crash leaves behind.
  */
-export function takeExecutorLock(path: string, waitMs: number): ExecutorLock | null {
+export function takeExecutorLock(path: string): ExecutorLock | null {
   const db = new Database(path, { readwrite: true, create: true });
   try {
-    db.run(`PRAGMA busy_timeout = ${waitMs}`);
     db.run("PRAGMA locking_mode = EXCLUSIVE");
     db.run("BEGIN EXCLUSIVE");
   } catch (error) {

@@ -154,13 +154,18 @@ export class Sandbox implements ExecutionHost {
   ended(execution: Execution, isJournaled: boolean): void {
     if (!isJournaled) this.#d.log.error("journal.no_room", { execution_id: execution.id });
     const process = this.#processOf.get(execution);
-    this.#processOf.delete(execution);
-    if (process !== undefined) this.#running.delete(process);
-    else if (this.#waiting.includes(execution)) this.#waiting.splice(this.#waiting.indexOf(execution), 1);
     this.#d.ended(execution);
+    if (process === undefined) return this.#leaveQueue(execution);
+    this.#processOf.delete(execution);
+    this.#running.delete(process);
     const next = this.state.status === "running" && this.#ending === null ? this.#waiting.shift() : undefined;
-    if (process !== undefined && next !== undefined) this.#start(next, true);
-    if (this.#running.size === 0) this.#link.unwatch();
+    if (next !== undefined) this.#start(next, true);
+    else if (this.#running.size === 0) this.#link.unwatch();
+  }
+
+  #leaveQueue(execution: Execution): void {
+    const place = this.#waiting.indexOf(execution);
+    if (place >= 0) this.#waiting.splice(place, 1);
   }
 
   /** A watchdog of the jail found a limit passed: what runs is ended for it. */

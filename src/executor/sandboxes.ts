@@ -35,6 +35,11 @@ export class Sandboxes {
     return this.#sandboxes.size;
   }
 
+  /** Nothing can be started any more. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /** Executions that wait or run. */
   get liveExecutions(): number {
     return this.#live.size;

@@ -1,4 +1,5 @@
 import { chmodSync, rmSync } from "node:fs";
+import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { OutputLimits } from "./journal.ts";
@@ -47,14 +48,11 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   await jail.cleanUpLeftovers();
   const journals = new Journals(options.journalsDir, options);
   const sandboxes = new Sandboxes({ ...options, journals });
-  const health = async (): Promise<ExecutorHealth> => ({
-    version: options.version,
-    pid: process.pid,
-    startedAt,
-    sandboxes: sandboxes.count,
-    runningExecutions: sandboxes.liveExecutions,
-    isolation: await jail.checks(),
-  });
+  const health = async (): Promise<ExecutorHealth> => {
+    if (sandboxes.isClosed) throw new AppError("draining", "the executor is ending");
+    const counts = { sandboxes: sandboxes.count, runningExecutions: sandboxes.liveExecutions };
+    return { version: options.version, pid: process.pid, startedAt, ...counts, isolation: await jail.checks() };
+  };
   const server = new ExecutorServer({ ...options, sandboxes, health, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
@@ -66,6 +64,7 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   const close = async (): Promise<void> => {
     await sandboxes.close();
     await server.close();
+    jail.close();
     if ("unix" in options.listen) rmSync(options.listen.unix, { force: true });
   };
   return {

@@ -15,15 +15,9 @@ export interface Jail {
   cleanUpLeftovers(): Promise<void>;
   /** What isolation is in force, one check a mechanism. Cheap: probed once, then remembered. */
   checks(): Promise<Check[]>;
+  /** Removes what sandboxes share, once none is left. */
+  close(): void;
 }
-
-export type JailOptions = {
-  dataDir: string;
-  /** Directory that becomes `/.sandbox` inside; holds `init`, `zygote.py`, `runner.js`, `bun` (see runtime.ts). */
-  runtimeDir: string;
-  /** First host uid of sandboxes when started by root. */
-  uidBase: number;
-};
 
 export type SandboxLimit = "memory" | "disk" | "processes";
 
