@@ -62,6 +62,8 @@ async function keepSandboxes(
 ): Promise<number> {
   const file = new LogFile(join(directory.executor, "log"), LOG_BYTES);
   const log = createLog({ level: config.logLevel, format: "json", write: (line) => file.write(line) });
+  for (const event of ["uncaughtException", "unhandledRejection"] as const)
+    process.on(event, (error: unknown) => log.error("executor.fault", { event, error }));
   const pidFile = join(directory.executor, "pid");
   const executor = await startExecutor({
     ...config,

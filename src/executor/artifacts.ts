@@ -1,5 +1,6 @@
 import { closeSync, constants, lstatSync, openSync, readdirSync, statSync, type Dirent, type Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
+import { TEMPORARY } from "./files.ts";
 import type { Artifact } from "./protocol.ts";
 
 /** What an execution must remember of its start to be told what it changed. */
@@ -125,6 +126,7 @@ function* filesBelow(directory: string, prefix: string, depth: number, budget: {
   for (const entry of entriesOf(directory)) {
     if (budget.entries-- <= 0) return;
     const { name } = entry;
+    if (name.startsWith(TEMPORARY)) continue;
     const path = prefix + name;
     if (entry.isFile()) {
       const stats = lstatSync(`${directory}/${name}`, { throwIfNoEntry: false });

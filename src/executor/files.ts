@@ -12,7 +12,7 @@ export type WorkspaceOptions = {
 };
 
 /** Uploads that are not whole yet; never listed. */
-const TEMPORARY = ".sandbox-upload-";
+export const TEMPORARY = ".sandbox-upload-";
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 

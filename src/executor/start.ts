@@ -9,6 +9,10 @@ import { recoverJournals } from "./recovery.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { ExecutorServer, type Listen } from "./server.ts";
 
+/** How long readers get for the last entries of what was ended. */
+const DRAIN_MS = 1000;
+const DRAIN_CHECK_MS = 5;
+
 export type ExecutorOptions = OutputLimits & {
   dataDir: string;
   /** Directory of the journals. */
@@ -63,6 +67,8 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   let closing: Promise<void> | null = null;
   const close = async (): Promise<void> => {
     await sandboxes.close();
+    const end = performance.now() + DRAIN_MS;
+    while (server.pending > 0 && performance.now() < end) await Bun.sleep(DRAIN_CHECK_MS);
     await server.close();
     jail.close();
     if ("unix" in options.listen) rmSync(options.listen.unix, { force: true });

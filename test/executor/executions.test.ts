@@ -44,6 +44,11 @@ describe("languages", () => {
     const ran = await executor.shell(sandbox, "echo a\0b");
     expect(ran.outcome).toMatchObject({ status: "failed", reason: "start_failed", exit_code: null });
     expect(ran.outcome.error_message).toContain("NUL");
+    for (const bytes of [200_000, 3_000_000]) {
+      const large = await executor.shell(sandbox, "echo run", { event: "x".repeat(bytes) });
+      expect(large.outcome).toMatchObject({ status: "failed", reason: "start_failed" });
+    }
+    expect((await executor.shell(sandbox, "echo alive")).stdout).toBe("alive\n");
   });
 });
 
