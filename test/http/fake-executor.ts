@@ -111,7 +111,7 @@ export class FakeExecutor implements Executor {
     };
     let exitCode: number | null = 0;
     for (const line of request.code.split("\n")) {
-      const [, step, rest = ""] = /^(\w+) ?(.*)$/.exec(line) ?? [];
+      const [, step, rest = ""] = /^(\w+) ?(.*)$/s.exec(line) ?? [];
       if (step === "out" || step === "err")
         output(step === "out" ? "stdout" : "stderr", new TextEncoder().encode(JSON.parse(rest) as string));
       else if (step === "bytes") output("stdout", Buffer.from(rest, "base64"));
