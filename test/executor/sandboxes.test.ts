@@ -24,6 +24,16 @@ function commandLine(pid: number): string {
   }
 }
 
+/** Host pid of the init above the one process with this command line: the parent of its parent. */
+function initAbove(command: string): number {
+  const [pid = 0] = processes(command);
+  return parentOf(parentOf(pid));
+}
+
+function parentOf(pid: number): number {
+  return Number(/PPid:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+}
+
 const codeOf = (error: unknown): string => (error as AppError).code;
 
 describe("sandboxes", () => {
@@ -76,10 +86,7 @@ describe("sandboxes", () => {
     const waiting = await executor.start(executor.newId(), await executor.sandbox(), "echo other; sleep 0.2", { language: "shell" });
     const [mine, whole] = running.tee();
     await readUntil(mine.getReader(), "stdout");
-    const [sleeping = 0] = processes("sleep 82.25");
-    const parent = Number(/PPid:\s+(\d+)/.exec(readFileSync(`/proc/${sleeping}/status`, "utf8"))?.[1]);
-    const init = Number(/PPid:\s+(\d+)/.exec(readFileSync(`/proc/${parent}/status`, "utf8"))?.[1]);
-    process.kill(init, "SIGKILL");
+    process.kill(initAbove("sleep 82.25"), "SIGKILL");
     const ran = await collect(whole);
     expect(ran.stdout).toBe("up\n");
     expect(ran.outcome).toMatchObject({ status: "crashed", reason: "sandbox_lost", exit_code: null });
@@ -89,6 +96,17 @@ describe("sandboxes", () => {
     expect((await executor.shell(id, "echo again")).stdout).toBe("again\n");
     expect((await collect(waiting)).stdout).toBe("other\n");
   });
+
+  test("one whose init stops doing its work is ended for it, and its executions with their own cause", async () => {
+    const id = await executor.sandbox();
+    const running = await executor.start(executor.newId(), id, "echo up; sleep 83.25; true", { language: "shell", timeoutMs: 500 });
+    const [mine, whole] = running.tee();
+    await readUntil(mine.getReader(), "stdout");
+    process.kill(initAbove("sleep 83.25"), "SIGSTOP");
+    expect((await collect(whole)).outcome).toMatchObject({ status: "timeout", reason: "timeout", exit_code: 124 });
+    expect(processes("sleep 83.25")).toEqual([]);
+    expect((await executor.client.listSandboxes()).find((one) => one.id === id)?.status).toBe("lost");
+  }, 10_000);
 
   test("an unknown image leaves nothing behind", async () => {
     const made = executor.client.createSandbox("imageless", { ...SPEC, imageUrl: "no/such:image" });
