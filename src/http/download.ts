@@ -1,13 +1,13 @@
 import { Type } from "@sinclair/typebox";
-import { AppError } from "../errors.ts";
 import type { Workspaces } from "../workspaces/workspaces.ts";
 import { attachment } from "./content-disposition.ts";
 import type { Answer, Exchange, Reply } from "./endpoint.ts";
+import { ErrorWithHeaders } from "./errors.ts";
 import { baseName } from "./workspace-path.ts";
 
 /** What is passed on of the caller's headers, and of the answer's. */
 const ASKED = ["range", "if-range", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since"];
-const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified", "content-type"];
+const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified"];
 
 const bytes = { "application/octet-stream": { schema: Type.String({ format: "binary" }) } };
 
@@ -31,10 +31,8 @@ export async function download(
   const file = await workspaces.read(tenant, sessionId, path, method, only(ASKED, request.headers), request.signal);
   if (file.status === 416) {
     await file.body?.cancel();
-    throw new AppError(
-      "range_not_satisfiable",
-      `the file has no such bytes: ${file.headers.get("content-range") ?? ""}`,
-    );
+    const size = file.headers.get("content-range") ?? "";
+    throw new ErrorWithHeaders("range_not_satisfiable", "the file has no such bytes", { "Content-Range": size });
   }
   const headers: Record<string, string> = {
     "Content-Type": "application/octet-stream",
@@ -43,13 +41,11 @@ export async function download(
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "no-cache",
   };
-  for (const [name, value] of only(ANSWERED, file.headers)) headers[HEADER_NAMES[name] ?? name] = value;
+  for (const [name, value] of only(ANSWERED, file.headers)) headers[name] = value;
   const hasBody = method === "GET" && file.status !== 304 && file.body !== null;
   if (!hasBody) await file.body?.cancel();
   return { status: file.status, headers, ...(hasBody && file.body !== null ? { stream: file.body } : {}) };
 }
-
-const HEADER_NAMES: Record<string, string> = { "content-type": "Content-Type" };
 
 function only(names: readonly string[], headers: Headers): Headers {
   const kept = new Headers();

@@ -1,5 +1,5 @@
 import { STATUS_CODES } from "node:http";
-import { AppError, type ValidationIssue } from "../errors.ts";
+import { AppError, type ErrorCode, type ValidationIssue } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Reply } from "./endpoint.ts";
 
@@ -14,6 +14,16 @@ export type ErrorBody = {
   detail: string | ValidationIssue[];
   request_id: string;
 };
+
+/** An error whose answer has headers of its own. */
+export class ErrorWithHeaders extends AppError {
+  readonly headers: Record<string, string>;
+
+  constructor(code: ErrorCode, message: string, headers: Record<string, string>) {
+    super(code, message);
+    this.headers = headers;
+  }
+}
 
 /** The answer to a failed request. What the caller must not see of it goes to the log under the request id. */
 export function errorReply(thrown: unknown, requestId: string, log: Log): Reply {
@@ -36,6 +46,7 @@ function errorBody(error: AppError, message: string, requestId: string): ErrorBo
 }
 
 function headersOf(error: AppError): Record<string, string> {
+  if (error instanceof ErrorWithHeaders) return error.headers;
   if (error.status === 401) return { "WWW-Authenticate": "Bearer" };
   if (error.status !== 429 && error.status !== 503) return {};
   return { "Retry-After": String(Math.max(1, Math.ceil(error.retryAfterS ?? 1))) };

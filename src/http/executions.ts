@@ -4,6 +4,7 @@ import { isLive, type Execution } from "../executions/execution.ts";
 import type { ExecutionInput, Executions } from "../executions/executions.ts";
 import { LANGUAGES } from "../executor/protocol.ts";
 import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
+import { ErrorWithHeaders } from "./errors.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
 import { formatOf, type EventStreams } from "./events.ts";
 import { ExecutionView, shapeExecution } from "./execution-view.ts";
@@ -153,7 +154,8 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       call.keepOpen();
       const last = await executions.ended(call.tenant, execution.id, waitS * 1000, call.signal);
       if (!isLive(last)) return reply(200, last);
-      throw new AppError("sync_timeout", `execution ${last.id} has not ended within ${waitS} s; it goes on`);
+      const message = `execution ${last.id} has not ended within ${waitS} s; it goes on`;
+      throw new ErrorWithHeaders("sync_timeout", message, locationOf(last));
     },
   });
 

@@ -137,7 +137,7 @@ function routerOf(endpoints: Endpoint[], around: Surroundings): Elysia {
     if (endpoint.method === "GET" && !hasOwnHead) add("HEAD", endpoint);
   }
   add("OPTIONS", preflight(endpoints));
-  add("ALL", unknownRoute(endpoints, around.log));
+  add("ALL", unknownRoute(endpoints));
   router.compile();
   return router;
 }

@@ -1,12 +1,11 @@
 import { AppError } from "../errors.ts";
-import type { Log } from "../log.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { errorReply } from "./errors.ts";
+import { ErrorWithHeaders } from "./errors.ts";
 
 const CORS_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, Idempotency-Key, Last-Event-ID, Range";
 
 /** What answers a path that is no route's, or is one with another method. */
-export function unknownRoute(endpoints: readonly Endpoint[], log: Log): Endpoint {
+export function unknownRoute(endpoints: readonly Endpoint[]): Endpoint {
   const methodsAt = methodFinder(endpoints);
   return endpoint({
     method: "GET",
@@ -15,15 +14,12 @@ export function unknownRoute(endpoints: readonly Endpoint[], log: Log): Endpoint
     summary: "No route",
     answers: {},
     errors: ["not_found", "method_not_allowed"],
-    handle({ path, request, requestId }) {
+    handle({ path, request }) {
       const methods = methodsAt(path);
       if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
-      const error = new AppError(
-        "method_not_allowed",
-        `${request.method} is not allowed here, but ${methods.join(", ")}`,
-      );
-      const reply = errorReply(error, requestId, log);
-      return { ...reply, headers: { ...reply.headers, Allow: methods.join(", ") } };
+      const allow = methods.join(", ");
+      const message = `${request.method} is not allowed here, but ${allow}`;
+      throw new ErrorWithHeaders("method_not_allowed", message, { Allow: allow });
     },
   });
 }

@@ -17,7 +17,7 @@ const run = () => `/sessions/${session}/executions`;
 async function send(
   method: string,
   path: string,
-  body: BodyInit | undefined,
+  body: string | ReadableStream<Uint8Array> | undefined,
   headers: Record<string, string>,
 ): Promise<Answer> {
   const response = await api.client.raw(method, path, body, headers);

@@ -75,7 +75,8 @@ describe("submitting", () => {
     const id = await impatient.client.session();
     const late = await impatient.client.post(`/executions/sessions/${id}/execute-sync?sync_timeout=12`, code("hang"));
     expect(late).toMatchObject({ status: 408, body: { error: "Request Timeout", code: "sync_timeout" } });
-    expect(late.body["message"]).toMatch(/exec_\d{14}_[0-9a-f]{8}/);
+    const named = /exec_\d{14}_[0-9a-f]{8}/.exec(late.body["message"])?.[0];
+    expect(late.headers.get("Location")).toBe(`/api/v1/executions/${named}`);
     await impatient.stop();
   });
 
