@@ -1,9 +1,9 @@
-import type { ExecutionRequest, Language } from "../protocol.ts";
+import type { ExecutionRequest } from "../protocol.ts";
 
 /**
  * How each language is started inside a sandbox: what to exec, with which environment, and what to write to fd 3.
  * Pure: nothing here touches a disk. Every started program has stdin, stdout and stderr on fds 0–2, the job on fd 3 and
- * the result channel on fd 4 (see `result.ts` for what it carries).
+ * the result channel on fd 4 (see the executor's result-channel.ts).
  */
 export type LaunchPlan = {
   /**
@@ -43,45 +43,54 @@ export const JAIL_PATHS: SandboxPaths = {
   layers: [],
 };
 
-/** File name that the program's own frames carry in tracebacks. */
-const FILE_NAMES: Record<Language, string> = {
-  python: "main.py",
-  javascript: "main.js",
-  typescript: "main.ts",
-  shell: "main.sh",
-};
+/** What the program's own frames are called in shell messages; the runners know their languages' names. */
+const SHELL_NAME = "main.sh";
 
 /** Longest text that goes onto a command line or into one variable: the kernel's bound is 128 KiB an item. */
 const ARGUMENT_LIMIT_BYTES = 100 * 1024;
 
 const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** Python's variables that a warm interpreter can follow; any other asks for an interpreter of the program's own. */
+const WARM_PYTHON_VARIABLES = new Set([
+  "PYTHONPATH",
+  "PYTHONUNBUFFERED",
+  "PYTHONDONTWRITEBYTECODE",
+  "PYTHONBREAKPOINT",
+]);
+
+/** Nothing in a workspace steers the interpreter itself, and nothing is fetched on an import. */
+const BUN_FLAGS = ["--no-install", "--no-env-file", "--config=/dev/null"];
+
+const BUN_ENVIRONMENT = {
+  BUN_BE_BUN: "1",
+  BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
+  BUN_DISABLE_TRANSPILED_SOURCE_CODE_PREVIEW: "1",
+  DO_NOT_TRACK: "1",
+};
+
 const encoder = new TextEncoder();
 
-type Request = Pick<ExecutionRequest, "language" | "code" | "event">;
+type Request = Pick<ExecutionRequest, "language" | "code" | "event" | "timeoutMs">;
 
 /**
- * How to run `request` with `env`, the session's variables overlaid with the execution's. `has_event` in the job is
- * false when the event is null; a handler then gets null.
+ * How to run `request` with `env`, the session's variables overlaid with the execution's. A handler gets the event as it
+ * is, null included; `executionId` is what its context shows.
  */
 export function launchPlan(
   request: Request,
   env: Record<string, string>,
   paths: SandboxPaths = JAIL_PATHS,
+  executionId: string | null = null,
 ): LaunchPlan {
-  const full = { ...baseEnvironment(paths), ...env };
   switch (request.language) {
     case "python":
-      return {
-        mode: "zygote",
-        ...pythonCommand(paths, ["--cold"]),
-        job: job(request, full),
-      };
+      return pythonPlan(env, paths, job(request, env, paths, executionId));
     case "javascript":
     case "typescript":
-      return { mode: "spare", ...spareCommand(paths), job: job(request, full) };
+      return { mode: "spare", ...spareCommand(paths), job: job(request, env, paths, executionId) };
     case "shell":
-      return shellPlan(request, full, paths);
+      return shellPlan(request, { ...baseEnvironment(paths), ...env }, paths);
   }
 }
 
@@ -99,60 +108,61 @@ export function zygoteCommand(
 /** A JavaScript interpreter that starts, waits for one job (JavaScript or TypeScript) on fd 3, runs it and exits. */
 export function spareCommand(paths: SandboxPaths = JAIL_PATHS): Command {
   return {
-    argv: [
-      `${paths.runtime}/bun`,
-      "--no-install",
-      "--no-env-file",
-      "--config=/dev/null",
-      `${paths.runtime}/runner.js`,
-    ],
-    env: {
-      ...baseEnvironment(paths),
-      BUN_BE_BUN: "1",
-      BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
-      DO_NOT_TRACK: "1",
-    },
+    argv: [`${paths.runtime}/bun`, ...BUN_FLAGS, `${paths.runtime}/runner.js`],
+    env: { ...baseEnvironment(paths), ...BUN_ENVIRONMENT },
     cwd: paths.workspace,
   };
 }
 
+function pythonPlan(
+  env: Record<string, string>,
+  paths: SandboxPaths,
+  jobBytes: Uint8Array,
+): LaunchPlan {
+  const command = pythonCommand(paths, ["--cold"]);
+  const own = Object.entries(env).filter(
+    ([name]) => name.startsWith("PYTHON") && !WARM_PYTHON_VARIABLES.has(name),
+  );
+  const mode = own.length === 0 ? "zygote" : "exec";
+  return { mode, ...command, env: { ...command.env, ...Object.fromEntries(own) }, job: jobBytes };
+}
+
 function pythonCommand(paths: SandboxPaths, args: readonly string[]): Command {
   return {
-    argv: [paths.python, "-I", "-S", `${paths.runtime}/zygote.py`, ...args],
+    argv: [paths.python, "-s", `${paths.runtime}/zygote.py`, ...args],
     env: baseEnvironment(paths),
     cwd: paths.workspace,
   };
 }
 
+/**
+ * Code that is too long for the command line comes through fd 3. So does an event that is too long for the environment:
+ * EVENT_JSON is then a variable of the shell alone, since no program could be started with it.
+ */
 function shellPlan(request: Request, env: Record<string, string>, paths: SandboxPaths): LaunchPlan {
   const event = JSON.stringify(request.event ?? null);
-  const code = encoder.encode(request.code);
-  const plan = { mode: "exec" as const, cwd: paths.workspace };
-  const full = { ...env, EVENT_JSON: event };
-  if (code.length <= ARGUMENT_LIMIT_BYTES) {
-    return {
-      ...plan,
-      argv: [paths.shell, "-c", request.code, FILE_NAMES.shell],
-      env: full,
-      job: null,
-    };
+  const run = (
+    script: string,
+    variables: Record<string, string>,
+    input: string | null,
+  ): LaunchPlan => ({
+    mode: "exec",
+    argv: [paths.shell, "-c", script, SHELL_NAME],
+    env: variables,
+    cwd: paths.workspace,
+    job: input === null ? null : encoder.encode(input),
+  });
+  if (Buffer.byteLength(event) > ARGUMENT_LIMIT_BYTES) {
+    return run('IFS= read -r EVENT_JSON <&3; eval "$(cat <&3)"', env, `${event}\n${request.code}`);
   }
-  return {
-    ...plan,
-    argv: [paths.shell, "-c", 'eval "$(cat <&3)"', FILE_NAMES.shell],
-    env: full,
-    job: code,
-  };
+  const variables = { ...env, EVENT_JSON: event };
+  if (Buffer.byteLength(request.code) > ARGUMENT_LIMIT_BYTES)
+    return run('eval "$(cat <&3)"', variables, request.code);
+  return run(request.code, variables, null);
 }
 
 function baseEnvironment(paths: SandboxPaths): Record<string, string> {
-  const bins = [
-    ...paths.layers.map((layer) => `${layer}/bin`),
-    SYSTEM_PATH,
-    `${paths.runtime}/bin`,
-  ];
   return {
-    PATH: bins.join(":"),
     HOME: paths.workspace,
     PWD: paths.workspace,
     USER: "sandbox",
@@ -163,19 +173,34 @@ function baseEnvironment(paths: SandboxPaths): Record<string, string> {
     XDG_CACHE_HOME: "/tmp/.cache",
     PYTHONUNBUFFERED: "1",
     PYTHONDONTWRITEBYTECODE: "1",
-    ...(paths.layers.length > 0 ? { PYTHONPATH: paths.layers.join(":") } : {}),
+    ...pathVariables(paths),
   };
 }
 
-function job(request: Request, env: Record<string, string>): Uint8Array {
+/** The variables that follow the layers, which change while warm interpreters live. */
+function pathVariables({ layers, runtime }: SandboxPaths): Record<string, string> {
+  const bins = [...layers.map((layer) => `${layer}/bin`), SYSTEM_PATH, `${runtime}/bin`];
+  return { PATH: bins.join(":"), ...(layers.length > 0 ? { PYTHONPATH: layers.join(":") } : {}) };
+}
+
+/** `env` holds what a warm interpreter may lack. */
+function job(
+  request: Request,
+  env: Record<string, string>,
+  paths: SandboxPaths,
+  executionId: string | null,
+): Uint8Array {
+  const { language, code, event, timeoutMs } = request;
+  const variables = paths.layers.length > 0 ? { ...pathVariables(paths), ...env } : env;
   return encoder.encode(
     JSON.stringify({
-      code: request.code,
-      language: request.language,
-      event: request.event ?? null,
-      has_event: request.event !== null && request.event !== undefined,
-      env,
-      argv0: FILE_NAMES[request.language],
+      language,
+      code,
+      event: event ?? null,
+      env: variables,
+      cwd: paths.workspace,
+      timeout_ms: timeoutMs,
+      execution_id: executionId,
     }),
   );
 }

@@ -1,0 +1,294 @@
+"""One execution of Python code: the job on fd 3 (one JSON document, then EOF), stdin, stdout and stderr on fds 0-2, the
+result on fd 4 (one JSON document, or nothing when the code has no handler)."""
+
+import atexit
+import builtins
+import gc
+import io
+import json
+import linecache
+import os
+import sys
+import threading
+import time
+
+from handler import InvalidResult, arguments, call, encode_result
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FILE_NAME = "main.py"
+USER_SITE = "/.local/lib/python%d.%d/site-packages" % sys.version_info[:2]
+search_path = []
+
+REHEARSAL = {
+    "code": "print('', end='')\ndef handler(event):\n    return event",
+    "event": {"text": "text", "list": [1, 2.5, None, True]},
+    "timeout_ms": 1000,
+    "env": {},
+    "cwd": "/",
+}
+
+
+class LiveWriter(io.BufferedWriter):
+    """Output leaves as the program writes it, whole also when a signal interrupts the write."""
+
+    def write(self, data, _write=io.BufferedWriter.write, _flush=io.BufferedWriter.flush):
+        size = _write(self, data)
+        _flush(self)
+        return size
+
+
+def prepare():
+    """What can be done before the job is known: a search path without the program's directories, arguments, streams and
+    hooks. fds 0-2 must be pipes."""
+    layers = os.environ.get("PYTHONPATH", "").split(":")
+    search_path[:] = sys.path[:] = [path for path in sys.path[1:] if path not in layers]
+    sys.argv[:] = [FILE_NAME]
+    sys.orig_argv = [sys.executable, FILE_NAME]
+    sys.excepthook = sys.__excepthook__ = print_exception
+    sys.unraisablehook = sys.__unraisablehook__ = print_unraisable
+    threading.excepthook = threading.__excepthook__ = print_thread_exception
+    sys.meta_path.insert(0, spawn_hook)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        old = getattr(sys, name)
+        raw = io.FileIO(fd, "w" if fd else "r", closefd=False)
+        raw.name = "<%s>" % name
+        buffer = LiveWriter(raw) if fd else io.BufferedReader(raw)
+        stream = io.TextIOWrapper(buffer, old.encoding, old.errors, newline="\n", write_through=fd > 0)
+        stream.mode = raw.mode[0]
+        setattr(sys, name, stream)
+        setattr(sys, "__%s__" % name, stream)
+
+
+def rehearse(times):
+    """Does what every program does, without effect, so that its first time is not the program's."""
+    for _ in range(times):
+        job = json.loads(json.dumps(REHEARSAL))
+        names = {}
+        exec(compile(job["code"], FILE_NAME, "exec", dont_inherit=True), names)
+        encode_result(names["handler"](*arguments(names["handler"], job)))
+        flush(sys.stdout)
+
+
+def run(at_end=None):
+    """Runs the program and ends the process; calls `at_end` once the code has run."""
+    with io.FileIO(3) as file:
+        job = json.loads(file.readall())
+    enter(job)
+    gc.freeze()
+    gc.enable()
+    code = run_code(job)
+    del job
+    if at_end:
+        at_end()
+    finish(code)
+
+
+def enter(job):
+    """Makes this interpreter the program's: directory, environment, search path and a fresh main module, whose source can
+    be read by name although it is in no file."""
+    directory, source = job["cwd"], job["code"]
+    try:
+        os.chdir(directory)
+    except OSError:
+        pass
+    for name, value in job["env"].items():
+        os.environ[name] = value
+        if name == "TZ":
+            time.tzset()
+    sys.path[:] = search_path
+    sys.path.insert(0, directory)
+    if "PYTHONPATH" in os.environ:
+        sys.path[1:1] = filter(None, os.environ["PYTHONPATH"].split(":"))
+    user_site = os.environ.get("HOME", "") + USER_SITE
+    if os.access(user_site, os.R_OK):
+        sys.path.append(user_site)
+    path = directory + "/" + FILE_NAME
+    main = sys.modules["__main__"] = type(sys)("__main__")
+    names = vars(main)
+    names["__file__"], names["__builtins__"] = path, builtins
+    names["__annotations__"], names["__cached__"] = {}, None
+    entry = len(source), None, io.StringIO(source, newline=None).readlines(), FILE_NAME
+    linecache.cache[FILE_NAME] = entry
+    if not os.path.exists(path):
+        linecache.cache[path] = entry
+    spawn_hook.path, spawn_hook.source = path, source
+    threading.main_thread()._native_id = os.getpid()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+
+
+class SpawnHook:
+    """An import hook. Processes that multiprocessing starts afresh import the main module from its file: this writes it
+    once that is about to happen."""
+
+    path = source = copy = None
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "multiprocessing.spawn":
+            return None
+        from _frozen_importlib_external import PathFinder
+
+        spec = PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            self.patch(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+    def patch(self, spawn):
+        prepare = spawn.get_preparation_data
+
+        def get_preparation_data(name):
+            data = prepare(name)
+            for key in ("init_main_from_path", "main_path"):
+                if data.get(key) == self.path:
+                    data[key] = self.write()
+            return data
+
+        spawn.get_preparation_data = get_preparation_data
+
+    def write(self):
+        if self.copy is None:
+            import shutil
+            import tempfile
+
+            directory = tempfile.mkdtemp(prefix=".sandbox-")
+            atexit.register(shutil.rmtree, directory, True)
+            self.copy = os.path.join(directory, os.path.basename(self.path))
+            with open(self.copy, "w", encoding="utf-8", newline="") as file:
+                file.write(self.source)
+        return self.copy
+
+
+spawn_hook = SpawnHook()
+
+
+def run_code(job):
+    """The exit code (negative: the signal to end by); the traceback is printed and the result written by then."""
+    pid = os.getpid()
+    names = vars(sys.modules["__main__"])
+    result = None
+    try:
+        exec(compile(job["code"], FILE_NAME, "exec", dont_inherit=True), names)
+        handler = names.get("handler")
+        if callable(handler) and not isinstance(handler, type):
+            value = call(handler, job)
+            result = encode_result(value)
+        code = 0
+    except SystemExit as error:
+        code = exit_code(error)
+    except InvalidResult as error:
+        code, result = 1, encode_error("invalid_result", str(error))
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        error.__traceback__ = user_part(error.__traceback__, FILE_NAME)
+        code, result = -2 if interrupted else 1, encode_error("exception", describe(error))
+        show(error)
+    # A process that the program forked and that came this far has no say in it.
+    if result is not None and os.getpid() == pid:
+        write_result(result)
+    return code
+
+
+def encode_error(kind, message):
+    return json.dumps({"error": {"kind": kind, "message": message[:2000]}}).encode()
+
+
+def write_result(data):
+    try:
+        with open(4, "wb") as file:
+            file.write(data)
+    except OSError:
+        pass
+
+
+def exit_code(error):
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def user_part(trace, file_name):
+    """The traceback from the program's first frame on."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename != file_name:
+        first = first.tb_next
+    if first is not None:
+        return first
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+        trace = trace.tb_next
+    return trace
+
+
+def describe(error):
+    import traceback
+
+    return traceback.format_exception_only(type(error), error)[-1].strip()
+
+
+def show(error):
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException as second:
+        print_exception(type(second), second, second.__traceback__)
+
+
+def print_exception(kind, error, trace):
+    import traceback
+
+    traceback.print_exception(kind, error, trace)
+
+
+def print_unraisable(args):
+    print("%s: %r" % (args.err_msg or "Exception ignored in", args.object), file=sys.stderr)
+    print_exception(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def print_thread_exception(args):
+    if args.exc_type is not SystemExit:
+        print("Exception in thread %s:" % (args.thread.name if args.thread else "?"), file=sys.stderr)
+        print_exception(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def finish(code):
+    """What the interpreter does at its end, short of taking itself apart: threads and exit handlers run, the program's
+    objects are dropped, its files are flushed."""
+    try:
+        threading._shutdown()
+    except BaseException as error:
+        show(error)
+    atexit._run_exitfuncs()
+    if not flush(sys.stdout) and code == 0:
+        code = 120
+    flush(sys.stderr)
+    sys.modules.pop("__main__", None)
+    sys.last_type = sys.last_value = sys.last_traceback = None
+    # A full collection also empties the interpreter's free lists, which costs more than all else here.
+    gc.collect(2 if gc.get_count()[2] else 1)
+    for thing in gc.get_objects():
+        if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+            flush(thing)
+    if code < 0:
+        import signal
+
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def flush(stream):
+    """False when output of the program was lost."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except Exception:
+        return False
+    return True

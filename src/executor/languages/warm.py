@@ -1,0 +1,260 @@
+"""The warm interpreter that programs are forked from."""
+
+import gc
+import os
+import sys
+import time
+
+import program
+from forking import Forker
+
+# Imported by every zygote, in this order, while nobody waits.
+COMMON = """linecache threading traceback re random math datetime collections io typing time dataclasses functools
+itertools contextlib pathlib subprocess tempfile csv decimal string textwrap copy base64 inspect urllib.parse
+shutil""".split()
+# Imported once a program of the session has imported them: together they cost several MB, which others need not pay.
+ON_DEMAND = """statistics uuid hashlib logging asyncio ssl concurrent.futures.thread concurrent.futures.process
+multiprocessing.pool multiprocessing.spawn sqlite3 pickle urllib.request zipfile argparse unittest
+xml.etree.ElementTree secrets zoneinfo configparser html platform""".split()
+
+
+def quietly_import(name):
+    """Seconds that it took. A module that cannot be imported is the program's own matter."""
+    started = time.monotonic()
+    try:
+        __import__(name)
+    except Exception:
+        pass
+    return time.monotonic() - started
+
+
+def import_with_one_thread(names):
+    """Imports, from layers too, without the thread pools of numerical libraries: a fork would not have their threads."""
+    limits = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    path = list(sys.path)
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
+    os.environ.update(dict.fromkeys(limits, "1"))
+    for name in names:
+        quietly_import(name)
+    for name in limits:
+        del os.environ[name]
+    sys.path[:] = path
+
+
+# How long a process made ahead waits for its program.
+SPARE_LIFE_MS = 10_000
+
+
+class Zygote:
+    """Answers requests. After one it forks ahead for the next, so that most programs find their process made; that one
+    goes after a while without use. In between it imports modules: a quarter of the time at most, so that a machine which
+    starts many sandboxes at once runs their programs first."""
+
+    def __init__(self, preload, fork_hooks):
+        import mmap
+        import select
+        import _socket
+
+        self.forker, self.fork_hooks = Forker(), fork_hooks
+        self.forker.lib.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: closes its memory to the programs
+        self.socketpair = _socket.socketpair
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, 3)
+        self.room, self.flags = _socket.CMSG_SPACE(5 * 4), _socket.MSG_CMSG_CLOEXEC
+        self.rights = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
+        self.poll = select.poll()
+        self.poll.register(3, select.POLLIN)
+        self.spare = None  # (pid, socket)
+        self.last_program = None  # pidfd; -1: there is none
+        self.successor = None  # socket
+        # One byte a module of ON_DEMAND: 1 set by a program that imported it, 2 once it is imported here.
+        self.wanted = mmap.mmap(-1, len(ON_DEMAND))
+        self.common = iter(COMMON)
+        self.preload = preload
+        self.prepare_program()
+
+    def prepare_program(self):
+        """While 0, 1 and 2 are pipes, as they will be in the programs."""
+        kept = [os.dup(fd) for fd in (0, 1, 2)]
+        read, write = os.pipe()
+        for fd in (0, 1, 2):
+            os.dup2(write if fd else read, fd)
+        program.prepare()
+        for fd, old in enumerate(kept):
+            os.dup2(old, fd)
+        for fd in (read, write, *kept):
+            os.close(fd)
+
+    def serve(self):
+        """Returns in children, as the program of one request; ends with the socket."""
+        pause_ms = 50
+        while True:
+            gc.freeze()
+            ready = [fd for fd, _ in self.poll.poll(pause_ms)]
+            if 3 in ready:
+                if self.answer():
+                    return
+                pause_ms = 20
+            elif self.successor and self.successor.fileno() in ready:
+                self.hand_over()
+            elif self.last_program is not None:
+                # Not earlier: the program would wait for this one's processor and for locks of the memory they share.
+                self.forget_program()
+                if self.make_spare():
+                    return
+                pause_ms = 30
+            elif self.import_next():
+                pause_ms = self.took_s * 3000
+            elif self.preload:
+                if self.start_successor():
+                    return
+            elif self.spare and pause_ms != SPARE_LIFE_MS:
+                pause_ms = SPARE_LIFE_MS
+            else:
+                self.drop_spare()
+                pause_ms = None
+
+    def watch_program(self, pid):
+        self.forget_program()
+        try:
+            self.last_program = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            self.last_program = -1
+        else:
+            self.poll.register(self.last_program, 1)
+
+    def forget_program(self):
+        if self.last_program is not None and self.last_program >= 0:
+            self.poll.unregister(self.last_program)
+            os.close(self.last_program)
+        self.last_program = None
+
+    def import_next(self):
+        """False when there is nothing to import."""
+        name = next(self.common, None)
+        if name is None and 1 in self.wanted[:]:
+            index = self.wanted[:].index(1)
+            self.wanted[index] = 2
+            name = ON_DEMAND[index]
+        if name is None:
+            return False
+        self.drop_spare()
+        self.took_s = quietly_import(name)
+        if name == COMMON[-1]:
+            program.rehearse(10)
+        return True
+
+    def answer(self):
+        """True in the program's process."""
+        number, fds = self.receive(self.socket)
+        if not number:
+            os._exit(0)
+        try:
+            pid = self.give_to_spare(fds) or self.forker.fork()
+        except OSError as error:
+            pid = -error.errno
+        if pid == 0:
+            self.become_program(fds)
+            return True
+        self.socket.send(number + pid.to_bytes(4, "little", signed=True))
+        for fd in fds:
+            os.close(fd)
+        self.watch_program(pid)
+        return False
+
+    def receive(self, socket):
+        data, ancillary = socket.recvmsg(4, self.room, self.flags)[:2]
+        return data, [fd for _, _, part in ancillary for fd in memoryview(part[: len(part) & ~3]).cast("i")]
+
+    def make_spare(self):
+        """True in the spare, once it is a program."""
+        mine, its = self.socketpair()
+        try:
+            pid = self.forker.fork()
+        except OSError:
+            return False
+        if pid:
+            self.spare = pid, mine
+            return False
+        mine.close()
+        os.dup2(its.fileno(), 3, False)
+        program.rehearse(1)
+        program.enter(program.REHEARSAL)
+        gc.collect(1)
+        data, fds = self.receive(its)
+        if not data:
+            os._exit(0)
+        its.close()
+        self.become_program(fds)
+        return True
+
+    def give_to_spare(self, fds):
+        """Its pid; None when there is none."""
+        spare, self.spare = self.spare, None
+        if spare is None:
+            return None
+        try:
+            spare[1].sendmsg([b"p"], [(*self.rights, b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds))])
+        except OSError:
+            return None
+        finally:
+            spare[1].close()
+        return spare[0]
+
+    def drop_spare(self):
+        if self.spare:
+            self.spare[1].close()
+            self.spare = None
+
+    def become_program(self, fds):
+        if self.successor:
+            self.successor.close()
+        self.socket.detach()
+        for target, fd in enumerate(fds):
+            os.dup2(fd, target, target < 3)
+        os.closerange(5, 64)
+        self.fork_hooks.release()
+        self.forker.lib.prctl(4, 1, 0, 0, 0)
+        self.forker.lib.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: its daemons stay below it
+        os.setsid()
+        try:
+            with open("/proc/self/oom_score_adj", "wb", 0) as file:
+                file.write(b"1000")  # before init and the zygote
+        except OSError:
+            pass
+        self.module_count = len(sys.modules)
+
+    def report_imports(self):
+        """Called by a program at its end."""
+        if len(sys.modules) == self.module_count:
+            return
+        for index, name in enumerate(ON_DEMAND):
+            if name in sys.modules and not self.wanted[index]:
+                self.wanted[index] = 1
+
+    def start_successor(self):
+        """Imports the named modules, which may take seconds, in a second zygote, while this one answers. True as `serve`."""
+        self.drop_spare()
+        names, self.preload = self.preload, ()
+        mine, its = self.socketpair()
+        if self.forker.fork() == 0:
+            mine.close()
+            self.successor = its
+            import_with_one_thread(names)
+            its.send(b"r")
+            if not its.recv(1):
+                os._exit(0)
+            self.serve()
+            return True
+        its.close()
+        self.successor = mine
+        self.poll.register(mine.fileno(), 1)
+        return False
+
+    def hand_over(self):
+        """Lets the successor answer for as long as it lives."""
+        if self.successor.recv(1):
+            self.successor.send(b"g")
+            self.successor.recv(1)
+        self.poll.unregister(self.successor.fileno())
+        self.successor.close()
+        self.successor = None
