@@ -39,10 +39,17 @@ export async function respond(
   } catch (error) {
     reply = errorReply(error, exchange.requestId, around.log);
   }
+  if (request.method === "HEAD") await dropStream(reply);
   const response = toResponse(around, exchange, reply);
   if (reply.finished === undefined) finish(around, endpoint, exchange, reply);
   else void follow(around, endpoint, exchange, reply, reply.finished);
   return response;
+}
+
+/** A HEAD of a stream has its headers alone; Bun would wait for the first bytes. */
+async function dropStream(reply: Reply): Promise<void> {
+  await reply.stream?.cancel();
+  delete reply.stream;
 }
 
 /** The router gives null for a parameter whose percent-encoding is broken. */

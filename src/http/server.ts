@@ -95,7 +95,7 @@ export function createServer(deps: ServerDeps): HttpServer {
     idleTimeout: (request, seconds) => server?.timeout(request, seconds),
     idleS: IDLE_S,
   };
-  const router = routerOf(endpointsOf(deps), around);
+  const { main, head } = routersOf(endpointsOf(deps), around);
   return {
     listen(host, port) {
       if (server !== null) throw new AppError("internal", "the server listens already");
@@ -106,7 +106,7 @@ export function createServer(deps: ServerDeps): HttpServer {
         idleTimeout: IDLE_S,
         maxRequestBodySize: Number.MAX_SAFE_INTEGER,
         development: false,
-        fetch: router.fetch,
+        fetch: (request) => (request.method === "HEAD" ? head : main).fetch(request),
       });
       const bound = server.port ?? port;
       return { url: `http://${host.includes(":") ? `[${host}]` : host}:${bound}`, port: bound };
@@ -123,21 +123,30 @@ export function createServer(deps: ServerDeps): HttpServer {
   };
 }
 
-/** Elysia routes; parsing, checking and answering are the endpoint's own. HEAD is answered wherever GET is. */
-function routerOf(endpoints: Endpoint[], around: Surroundings): Elysia {
-  const router = new Elysia({ strictPath: true, handler: { standardHostname: false } });
-  const add = (method: string, endpoint: Endpoint): void => {
+/**
+ * Elysia routes; parsing, checking and answering are the endpoint's own. HEAD is answered wherever GET is, by a router of
+ * its own: one that had GET too would run that and read its whole body for the length.
+ */
+function routersOf(endpoints: Endpoint[], around: Surroundings): { main: Elysia; head: Elysia } {
+  const [main, head] = [newRouter(), newRouter()];
+  const add = (router: Elysia, method: string, endpoint: Endpoint): void => {
     const handle = ({ request, params }: { request: Request; params: Record<string, string> }): Promise<Response> =>
       respond(around, endpoint, request, params);
     router.route(method, endpoint.path, handle, { parse: "none" });
   };
   for (const endpoint of endpoints) {
-    add(endpoint.method, endpoint);
     const hasOwnHead = endpoints.some((other) => other.path === endpoint.path && other.method === "HEAD");
-    if (endpoint.method === "GET" && !hasOwnHead) add("HEAD", endpoint);
+    if (endpoint.method !== "HEAD") add(main, endpoint.method, endpoint);
+    if (endpoint.method === "HEAD" || (endpoint.method === "GET" && !hasOwnHead)) add(head, "HEAD", endpoint);
   }
-  add("OPTIONS", preflight(endpoints));
-  add("ALL", unknownRoute(endpoints));
-  router.compile();
-  return router;
+  add(main, "OPTIONS", preflight(endpoints));
+  for (const router of [main, head]) {
+    add(router, "ALL", unknownRoute(endpoints));
+    router.compile();
+  }
+  return { main, head };
+}
+
+function newRouter(): Elysia {
+  return new Elysia({ strictPath: true, handler: { standardHostname: false } });
 }

@@ -146,6 +146,15 @@ describe("readers", () => {
     expect(provenOutput(await api.client.allEvents(id), "stdout")).toBe("later");
   });
 
+  test("HEAD answers the headers and follows nothing", async () => {
+    const id = await api.client.submit(session, "hang");
+    await eventually(() => api.executor.journals.get(id)?.readers === 1);
+    const head = await api.client.raw("HEAD", `/executions/${id}/events`);
+    expect([head.status, head.headers.get("Content-Type"), await head.text()]).toEqual([200, "text/event-stream", ""]);
+    expect(api.executor.journals.get(id)?.readers).toBe(1);
+    await api.client.post(`/executions/${id}/cancel`);
+  });
+
   test("one that resets its connection is freed too", async () => {
     const id = await api.client.submit(session, "hang");
     const socket = connect(api.port, "127.0.0.1", () =>

@@ -64,6 +64,8 @@ export class FakeExecutor implements Executor {
   readonly journals = new Map<string, Journal>();
   readonly requests: ExecutionRequest[] = [];
   readonly files = new Map<string, Uint8Array>();
+  /** Method and path of each read of a file. */
+  readonly reads: string[] = [];
   /** When set, every call of files fails with it. */
   fileFailure: unknown = null;
   readonly #sandboxes = new Set<string>();
@@ -169,6 +171,7 @@ export class FakeExecutor implements Executor {
 
   readFile(_id: string, path: string, method: "GET" | "HEAD", headers: Headers): Promise<Response> {
     this.#failIfTold();
+    this.reads.push(`${method} ${path}`);
     const bytes = this.files.get(path);
     if (bytes === undefined) throw new AppError("file_not_found", `there is no ${path}`);
     const common = { ETag: '"e"', "Accept-Ranges": "bytes", "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT" };

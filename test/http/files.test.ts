@@ -222,6 +222,7 @@ describe("reading", () => {
       '"e"',
       "",
     ]);
+    expect(api.executor.reads.at(-1)).toBe("HEAD ten");
     const part = await get("GET", { Range: "bytes=2-4" });
     expect([
       part.status,
