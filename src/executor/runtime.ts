@@ -1,7 +1,18 @@
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { ASSETS } from "./assets.ts";
 import { makeEtc } from "./jail/etc.ts";
+import { precompilePython } from "./languages/precompile.ts";
 
 export type RuntimeFiles = {
   /** Becomes `/.sandbox`: init and the language runners. */
@@ -32,6 +43,7 @@ export async function prepareRuntime(dataDir: string, forOthers: boolean): Promi
     const aside = join(top, `.new-${process.pid}`);
     await fill(aside);
     renameSync(aside, home);
+    void precompilePython(join(home, "sandbox"));
   }
   const layersDir = join(dataDir, "layers");
   mkdirSync(layersDir, { recursive: true });

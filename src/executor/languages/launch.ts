@@ -98,10 +98,7 @@ export function launchPlan(
  * The warm Python. Its fd 3 is the SEQPACKET socket over which init asks for forks; it has no job and no result channel.
  * `preload` names modules to import while idle, after the common standard library.
  */
-export function zygoteCommand(
-  preload: readonly string[] = [],
-  paths: SandboxPaths = JAIL_PATHS,
-): Command {
+export function zygoteCommand(preload: readonly string[] = [], paths: SandboxPaths = JAIL_PATHS): Command {
   return pythonCommand(paths, ["--zygote", ...preload]);
 }
 
@@ -114,15 +111,9 @@ export function spareCommand(paths: SandboxPaths = JAIL_PATHS): Command {
   };
 }
 
-function pythonPlan(
-  env: Record<string, string>,
-  paths: SandboxPaths,
-  jobBytes: Uint8Array,
-): LaunchPlan {
+function pythonPlan(env: Record<string, string>, paths: SandboxPaths, jobBytes: Uint8Array): LaunchPlan {
   const command = pythonCommand(paths, ["--cold"]);
-  const own = Object.entries(env).filter(
-    ([name]) => name.startsWith("PYTHON") && !WARM_PYTHON_VARIABLES.has(name),
-  );
+  const own = Object.entries(env).filter(([name]) => name.startsWith("PYTHON") && !WARM_PYTHON_VARIABLES.has(name));
   const mode = own.length === 0 ? "zygote" : "exec";
   return { mode, ...command, env: { ...command.env, ...Object.fromEntries(own) }, job: jobBytes };
 }
@@ -141,11 +132,7 @@ function pythonCommand(paths: SandboxPaths, args: readonly string[]): Command {
  */
 function shellPlan(request: Request, env: Record<string, string>, paths: SandboxPaths): LaunchPlan {
   const event = JSON.stringify(request.event ?? null);
-  const run = (
-    script: string,
-    variables: Record<string, string>,
-    input: string | null,
-  ): LaunchPlan => ({
+  const run = (script: string, variables: Record<string, string>, input: string | null): LaunchPlan => ({
     mode: "exec",
     argv: [paths.shell, "-c", script, SHELL_NAME],
     env: variables,
@@ -156,8 +143,7 @@ function shellPlan(request: Request, env: Record<string, string>, paths: Sandbox
     return run('IFS= read -r EVENT_JSON <&3; eval "$(cat <&3)"', env, `${event}\n${request.code}`);
   }
   const variables = { ...env, EVENT_JSON: event };
-  if (Buffer.byteLength(request.code) > ARGUMENT_LIMIT_BYTES)
-    return run('eval "$(cat <&3)"', variables, request.code);
+  if (Buffer.byteLength(request.code) > ARGUMENT_LIMIT_BYTES) return run('eval "$(cat <&3)"', variables, request.code);
   return run(request.code, variables, null);
 }
 

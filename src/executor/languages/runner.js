@@ -1,9 +1,7 @@
 // Runs one JavaScript or TypeScript program in a sandbox: waits for the job on fd 3 (one JSON document, then EOF), runs it,
 // and writes its handler's result to fd 4. Run by the executable itself as Bun; plain JavaScript, because it is started alone.
-import { dlopen } from "bun:ffi";
 import { closeSync, existsSync, readSync, writeSync } from "node:fs";
 import { createRequire, Module } from "node:module";
-import { Writable } from "node:stream";
 import vm from "node:vm";
 
 const JOB_FD = 3;
@@ -17,40 +15,34 @@ const WRAPPER = "(async function (exports, require, module, __filename, __dirnam
 
 let isOver = false;
 
-/** Standard output and error, as Node has them on pipes: written when write() returns, so that an exit loses nothing. */
-class Output extends Writable {
-  _type = "pipe";
-  _isStdio = true;
-
-  constructor(fd) {
-    super({ decodeStrings: true });
-    this.fd = fd;
-  }
-
-  _write(chunk, _encoding, done) {
-    try {
-      writeWhole(this.fd, chunk);
-      done();
-    } catch (error) {
-      done(error);
-    }
-  }
-
-  _destroy(error, done) {
-    done(error);
-  }
-}
-
 function writeWhole(fd, bytes) {
   for (let offset = 0; offset < bytes.length;) offset += writeSync(fd, bytes, offset);
 }
 
+/**
+ * Makes process.stdout and process.stderr as Node has them on pipes: written when write() returns, so that an exit loses
+ * nothing. It costs more than all else here, so only programs get it that may use them.
+ */
 function makeStreams() {
+  const { Writable } = require("node:stream");
   for (const [name, fd] of [
     ["stdout", 1],
     ["stderr", 2],
   ]) {
-    const stream = new Output(fd);
+    const stream = new Writable({
+      write(chunk, _encoding, done) {
+        try {
+          writeWhole(fd, chunk);
+          done();
+        } catch (error) {
+          done(error);
+        }
+      },
+      destroy(error, done) {
+        done(error);
+      },
+    });
+    Object.assign(stream, { fd, _type: "pipe", _isStdio: true });
     Object.defineProperty(process, name, {
       configurable: true,
       enumerable: true,
@@ -58,16 +50,19 @@ function makeStreams() {
     });
   }
   // Redefining them made Bun set the pipes to non-blocking, which the program's own children would inherit.
-  const F_SETFD = 2;
   const F_GETFL = 3;
   const F_SETFL = 4;
   const O_NONBLOCK = 0o4000;
-  const FD_CLOEXEC = 1;
-  const { fcntl } = dlopen("libc.so.6", {
+  const { fcntl } = require("bun:ffi").dlopen("libc.so.6", {
     fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   }).symbols;
   for (const fd of [1, 2]) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) & ~O_NONBLOCK);
-  fcntl(RESULT_FD, F_SETFD, FD_CLOEXEC);
+}
+
+/** Whether the program, or a file of the workspace that it loads, may use the standard streams as objects. */
+function mayUseStreams(code) {
+  const loadsFile = /\b(?:from|import|require)\b\s*\(?\s*["'`][./]|\b(?:import|require)\s*\(\s*[^"'`\s)]/;
+  return /\bstd(?:out|err)\b/.test(code) || loadsFile.test(code);
 }
 
 function readJob() {
@@ -95,15 +90,13 @@ function enter(job, path) {
     if (process.listenerCount("uncaughtException") === 1) fail(error, path);
   });
   process.on("unhandledRejection", (reason) => {
-    if (process.listenerCount("unhandledRejection") === 1)
-      raise(reason, path, "unhandledRejection");
+    if (process.listenerCount("unhandledRejection") === 1) raise(reason, path, "unhandledRejection");
   });
 }
 
 /** What Node does with an error that nothing catches. */
 function raise(error, path, origin = "uncaughtException") {
-  if (process.listenerCount("uncaughtException") > 1)
-    process.emit("uncaughtException", error, origin);
+  if (process.listenerCount("uncaughtException") > 1) process.emit("uncaughtException", error, origin);
   else fail(error, path);
 }
 
@@ -137,14 +130,12 @@ function explain(error, path) {
   if (!(error instanceof Error) && !isFromLoader(error)) return `Uncaught ${text}`;
   const lines = [];
   for (const line of text.split("\n")) {
-    const isOwn =
-      /^\s+at /.test(line) && (line.includes(RUNNER) || /\((native|unknown|node:vm)\b/.test(line));
+    const isOwn = /^\s+at /.test(line) && (line.includes(RUNNER) || /\((native|unknown|node:vm)\b/.test(line));
     if (!isOwn) lines.push(line);
     else if (line.endsWith(" {")) lines.push(`${lines.pop()} {`);
   }
   const inWrapper = new RegExp(`(${RegExp.escape(path)}:1:)(\\d+)`, "g");
-  const shift = (all, place, column) =>
-    column > WRAPPER.length ? place + (column - WRAPPER.length) : all;
+  const shift = (all, place, column) => (column > WRAPPER.length ? place + (column - WRAPPER.length) : all);
   return lines.join("\n").replace(inWrapper, shift);
 }
 
@@ -185,8 +176,7 @@ function commonJs(code, path) {
 /** Runs code as a module that lies at `path`, in no file. */
 function esModule(code, path, loader) {
   const isCommon =
-    /\bmodule\.exports\b|\bexports(\.|\[)/.test(code) &&
-    !/^\s*(import\b(?!\s*[(.])|export\b)/m.test(code);
+    /\bmodule\.exports\b|\bexports(\.|\[)/.test(code) && !/^\s*(import\b(?!\s*[(.])|export\b)/m.test(code);
   const head = isCommon ? "var module = { exports: {} }, exports = module.exports;" : "";
   const found = `typeof handler !== "undefined" ? handler : undefined`;
   const tail = `\n;globalThis[Symbol.for("sandbox.handler")] = ${isCommon ? `module.exports.handler ?? (${found})` : found}; export {};`;
@@ -218,9 +208,7 @@ async function callHandler(handler, job) {
   const value = await handler(job.event, context);
   const text = toJson(value);
   if (text.length <= RESULT_LIMIT_BYTES) return writeResult(`{"return_value":${text}}`);
-  throw new InvalidResult(
-    `the value that handler returned is larger than ${RESULT_LIMIT_BYTES / 1024 ** 2} MiB`,
-  );
+  throw new InvalidResult(`the value that handler returned is larger than ${RESULT_LIMIT_BYTES / 1024 ** 2} MiB`);
 }
 
 class InvalidResult extends Error {}
@@ -256,10 +244,7 @@ function writeResult(result) {
   if (isOver) return;
   isOver = true;
   try {
-    writeWhole(
-      RESULT_FD,
-      Buffer.from(typeof result === "string" ? result : JSON.stringify(result)),
-    );
+    writeWhole(RESULT_FD, Buffer.from(typeof result === "string" ? result : JSON.stringify(result)));
     closeSync(RESULT_FD);
   } catch {
     // The program closed it: then it has no result.
@@ -271,7 +256,6 @@ function isHandler(value) {
 }
 
 async function main() {
-  makeStreams();
   new vm.Script(`${WRAPPER}})`).runInThisContext();
   const job = readJob();
   const loader = LOADERS[job.language];
@@ -282,6 +266,7 @@ async function main() {
     // It may be gone; the program then finds out.
   }
   enter(job, path);
+  if (mayUseStreams(job.code)) makeStreams();
   const run = (loader === "js" && commonJs(job.code, path)) || esModule(job.code, path, loader);
   try {
     const handler = await run();
