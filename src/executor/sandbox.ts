@@ -77,7 +77,9 @@ export class Sandbox implements ExecutionHost {
   checkRoom(): void {
     if (this.#running.size < this.#spec.maxRunning || this.#waiting.length < this.#d.maxWaiting) return;
     const { maxRunning } = this.#spec;
-    throw new AppError("queue_full", `${maxRunning} executions run and ${this.#d.maxWaiting} wait already`, { retryAfterS: 1 });
+    throw new AppError("queue_full", `${maxRunning} executions run and ${this.#d.maxWaiting} wait already`, {
+      retryAfterS: 1,
+    });
   }
 
   /** Starts the execution, or has it wait its turn. */
@@ -89,7 +91,7 @@ export class Sandbox implements ExecutionHost {
 
   #start(execution: Execution, waited: boolean): void {
     const { request } = execution;
-    const plan = launchPlan(request, { ...this.#spec.env, ...request.env }, this.jailed.inside);
+    const plan = launchPlan(request, { ...this.#spec.env, ...request.env }, this.jailed.inside, execution.id);
     if (plan.mode === "zygote" && !this.#hasZygote) this.#startZygote();
     const spare = plan.mode === "spare" ? this.#spares.take() : null;
     const process = spare?.process ?? this.#nextProcess();
@@ -99,7 +101,6 @@ export class Sandbox implements ExecutionHost {
     execution.start(waited);
     if (refusal !== null) return execution.startFailed(refusal);
     if (spare?.isSpawned === true) execution.spawned();
-    if (plan.mode === "spare") this.#spares.fill();
     this.#link.watch(() => this.fail("init does not answer"));
   }
 

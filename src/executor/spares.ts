@@ -10,6 +10,8 @@ export type Spare = { process: number; isSpawned: boolean };
 const MIN_MEMORY_BYTES = 192 * 1024 * 1024;
 /** Spares that may end unused, one after the other, before no more are made. */
 const MAX_FAILURES = 3;
+/** How long a job has the processors to itself before the next spare is started beside it. */
+const REFILL_MS = 2;
 
 /** Keeps one spare interpreter ready, once there is a use for it. */
 export class Spares {
@@ -34,11 +36,12 @@ export class Spares {
     this.#link.send(spareFrame(this.#spare.process, spareCommand(this.#paths)));
   }
 
-  /** The spare, which is the caller's from now on; null when there is none. */
+  /** The spare, which is the caller's from now on; null when there is none. Another one is started soon. */
   take(): Spare | null {
     const spare = this.#spare;
     this.#spare = null;
     if (spare !== null) this.#failures = 0;
+    setTimeout(() => this.fill(), REFILL_MS);
     return spare;
   }
 
