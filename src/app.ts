@@ -40,7 +40,9 @@ const DRAIN_MS = 10_000;
 /** Builds the service from its configuration and starts it. Throws ConfigError for what the operator must change. */
 export async function startApp(config: Config, log: Log): Promise<App> {
   if (config.database.kind !== "sqlite" || config.provisioner !== "local" || config.s3 !== null)
-    throw new ConfigError("this version runs on one machine only: leave DATABASE_URL, PROVISIONER and S3_ENDPOINT_URL unset");
+    throw new ConfigError(
+      "this version runs on one machine only: leave DATABASE_URL, PROVISIONER and S3_ENDPOINT_URL unset",
+    );
   const asRoot = process.getuid?.() === 0;
   const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
   const lock = lockDataDirectory(directory);
@@ -123,7 +125,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
 
   await templates.seed();
   await sayAccess(config, keys, log);
-  const { url, port } = listen(server.listen, config);
+  const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
   // The executor is started before it is needed, so that the first session does not wait for it.
   void provisioner.executorOf().then(
@@ -172,7 +174,8 @@ async function sayAccess(config: Config, keys: Keys, log: Log): Promise<void> {
   if (config.authMode === "none") return log.warn("access.open", { because: "AUTH_MODE=none" });
   if (isLoopback(config.host)) return;
   const first = await keys.makeFirst();
-  if (first !== null) log.warn("access.first_key", { key: first, note: "shown this once; revoke it with: sandbox keys revoke first" });
+  if (first !== null)
+    log.warn("access.first_key", { key: first, note: "shown this once; revoke it with: sandbox keys revoke first" });
 }
 
 function listen(
@@ -183,7 +186,8 @@ function listen(
     return bind(config.host, config.port);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EADDRINUSE") throw new ConfigError(`PORT=${config.port} on ${config.host} is taken: end what uses it or choose another port`);
+    if (code === "EADDRINUSE")
+      throw new ConfigError(`PORT=${config.port} on ${config.host} is taken: end what uses it or choose another port`);
     const message = error instanceof Error ? error.message : String(error);
     throw new ConfigError(`HOST=${config.host} PORT=${config.port} can't be listened on: ${message}`);
   }

@@ -20,6 +20,6 @@ const built = await Bun.build({
   bytecode: true,
   define: { BUILD_COMMIT: JSON.stringify(await commit()) },
 });
-for (const log of built.logs) console.error(String(log));
+for (const { message } of built.logs) console.error(message);
 if (!built.success) process.exit(1);
 console.log(`dist/sandbox: ${Math.round(Bun.file(join(root, "dist/sandbox")).size / 1e6)} MB`);

@@ -7,8 +7,14 @@ type Command = { about: string; run: () => Promise<(argv: string[]) => Promise<n
 const COMMANDS: Record<string, Command> = {
   serve: { about: "run the control plane", run: async () => (await import("./cli/serve.ts")).serveCommand },
   keys: { about: "make, list and revoke API keys", run: async () => (await import("./cli/keys.ts")).keysCommand },
-  images: { about: "import, list and remove root file systems", run: async () => (await import("./cli/images.ts")).imagesCommand },
-  executor: { about: "the process beside the code, started by serve", run: async () => (await import("./cli/executor.ts")).executorCommand },
+  images: {
+    about: "import, list and remove root file systems",
+    run: async () => (await import("./cli/images.ts")).imagesCommand,
+  },
+  executor: {
+    about: "the process beside the code, started by serve",
+    run: async () => (await import("./cli/executor.ts")).executorCommand,
+  },
 };
 
 function help(): string {
@@ -35,7 +41,9 @@ async function main(argv: string[]): Promise<number> {
     return 2;
   }
   try {
-    return await (await command.run())(rest);
+    return await (
+      await command.run()
+    )(rest);
   } catch (error) {
     const code = error instanceof Error ? EXPECTED[error.name] : undefined;
     if (code === undefined) throw error;

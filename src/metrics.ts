@@ -15,18 +15,55 @@ export type MetricSources = {
 export class Metrics {
   readonly #registry = new Registry();
   readonly #sessions = this.#counter("sandbox_sessions_total", "Sessions that were created.", []);
-  readonly #executions = this.#counter("sandbox_executions_total", "Executions that ended, by language and final status.", ["language", "status"]);
-  readonly #duration = this.#histogram("sandbox_execution_duration_seconds", "Run time of executions.", ["language"], DURATION_BUCKETS);
-  readonly #overhead = this.#histogram("sandbox_execution_overhead_seconds", "Time from submission to the stored end, less the run time.", ["language"], DURATION_BUCKETS);
-  readonly #cold = this.#histogram("sandbox_cold_start_duration_seconds", "Time to make a sandbox for a session.", [], START_BUCKETS);
-  readonly #warm = this.#histogram("sandbox_warm_start_duration_seconds", "Time to claim a warm sandbox for a session.", [], START_BUCKETS);
-  readonly #misses = this.#counter("sandbox_warm_pool_misses_total", "Sessions of templates with a warm pool that found it empty.", ["template"]);
-  readonly #http = this.#histogram("sandbox_http_request_duration_seconds", "Time to answer requests, by route; streams until they close.", ["method", "route", "status"], DURATION_BUCKETS);
+  readonly #executions = this.#counter(
+    "sandbox_executions_total",
+    "Executions that ended, by language and final status.",
+    ["language", "status"],
+  );
+  readonly #duration = this.#histogram(
+    "sandbox_execution_duration_seconds",
+    "Run time of executions.",
+    ["language"],
+    DURATION_BUCKETS,
+  );
+  readonly #overhead = this.#histogram(
+    "sandbox_execution_overhead_seconds",
+    "Time from submission to the stored end, less the run time.",
+    ["language"],
+    DURATION_BUCKETS,
+  );
+  readonly #cold = this.#histogram(
+    "sandbox_cold_start_duration_seconds",
+    "Time to make a sandbox for a session.",
+    [],
+    START_BUCKETS,
+  );
+  readonly #warm = this.#histogram(
+    "sandbox_warm_start_duration_seconds",
+    "Time to claim a warm sandbox for a session.",
+    [],
+    START_BUCKETS,
+  );
+  readonly #misses = this.#counter(
+    "sandbox_warm_pool_misses_total",
+    "Sessions of templates with a warm pool that found it empty.",
+    ["template"],
+  );
+  readonly #http = this.#histogram(
+    "sandbox_http_request_duration_seconds",
+    "Time to answer requests, by route; streams until they close.",
+    ["method", "route", "status"],
+    DURATION_BUCKETS,
+  );
   readonly #streams: Gauge;
 
   constructor(sources: MetricSources) {
     collectDefaultMetrics({ register: this.#registry });
-    this.#streams = new Gauge({ name: "sandbox_stream_clients", help: "Open event streams.", registers: [this.#registry] });
+    this.#streams = new Gauge({
+      name: "sandbox_stream_clients",
+      help: "Open event streams.",
+      registers: [this.#registry],
+    });
     new Gauge({
       name: "sandbox_sessions_active",
       help: "Sessions that are creating or running.",

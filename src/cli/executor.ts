@@ -46,7 +46,8 @@ export async function executorCommand(argv: string[]): Promise<number> {
   const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
   const { listen, token } = listenOptions(rest, directory);
   const lock = await lockOf(directory);
-  if (lock === null) throw new ConfigError(`DATA_DIR=${directory.path} has an executor already: end it or choose another directory`);
+  if (lock === null)
+    throw new ConfigError(`DATA_DIR=${directory.path} has an executor already: end it or choose another directory`);
   try {
     return await keepSandboxes(config, directory, listen, token);
   } finally {
@@ -118,20 +119,25 @@ async function isServed(directory: DataDirectory): Promise<boolean> {
 }
 
 function listenOptions(rest: string[], directory: DataDirectory): { listen: Listen; token: string | null } {
-  const [flag, address, ...more] = rest.flatMap((word) => (word.startsWith("--listen=") ? ["--listen", word.slice(9)] : [word]));
+  const [flag, address, ...more] = rest.flatMap((word) =>
+    word.startsWith("--listen=") ? ["--listen", word.slice(9)] : [word],
+  );
   if (flag === undefined) return { listen: { unix: join(directory.executor, "socket") }, token: null };
   const [, hostname, port] = /^\[?([^\]]+?)\]?:(\d{1,5})$/.exec(address ?? "") ?? [];
   if (flag !== "--listen" || more.length > 0 || hostname === undefined)
     throw new ConfigError(`sandbox executor ${rest.join(" ")} is not valid: allowed is --listen HOST:PORT`);
   const token = process.env["EXECUTOR_TOKEN"] ?? "";
   if (token.length < MIN_TOKEN_LENGTH)
-    throw new ConfigError(`EXECUTOR_TOKEN is too short: with --listen it needs at least ${MIN_TOKEN_LENGTH} characters`);
+    throw new ConfigError(
+      `EXECUTOR_TOKEN is too short: with --listen it needs at least ${MIN_TOKEN_LENGTH} characters`,
+    );
   return { listen: { hostname, port: Number(port) }, token };
 }
 
 /** How sandboxes are isolated. Throws ConfigError when they can't be as they must. */
 async function jailOf(config: Config, directory: DataDirectory): Promise<Jail> {
-  if (config.disableBwrap) throw new ConfigError("DISABLE_BWRAP=true is not possible in this version: allowed is false");
+  if (config.disableBwrap)
+    throw new ConfigError("DISABLE_BWRAP=true is not possible in this version: allowed is false");
   try {
     return await BwrapJail.open({ dataDir: directory.path, uidBase: config.sandboxUidBase });
   } catch (error) {

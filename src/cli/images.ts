@@ -21,7 +21,11 @@ export async function imagesCommand(argv: string[]): Promise<number> {
   }
   const { dataDir } = loadConfig(process.env, flags);
   if (verb === "list" && name === undefined) {
-    process.stdout.write(listImages(dataDir).map((one) => `${one}\n`).join(""));
+    process.stdout.write(
+      listImages(dataDir)
+        .map((one) => `${one}\n`)
+        .join(""),
+    );
     return 0;
   }
   if (verb === "import" && name !== undefined && tar !== undefined && more.length === 0) {

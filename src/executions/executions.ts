@@ -67,7 +67,9 @@ export class Executions {
     if (session.status === "failed" || session.status === "terminated")
       throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
     if ((await store.countLive({ sessionId })) >= rules.maxLivePerSession)
-      throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, { retryAfterS: 1 });
+      throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, {
+        retryAfterS: 1,
+      });
     if (rules.maxLivePerTenant !== null && (await store.countLive({ tenant })) >= rules.maxLivePerTenant)
       throw new AppError("execution_limit", `at most ${rules.maxLivePerTenant} executions at once`, { retryAfterS: 1 });
     const now = this.#d.clock.now();

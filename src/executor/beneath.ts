@@ -17,7 +17,10 @@ export type Place = { parent: number; name: string; close(): void };
  */
 export function splitPath(path: string): string[] {
   if (path.startsWith("/")) throw new AppError("invalid_path", "a path is relative to the workspace");
-  const names = path.replace(/\/+$/, "").split("/").filter((name) => name !== ".");
+  const names = path
+    .replace(/\/+$/, "")
+    .split("/")
+    .filter((name) => name !== ".");
   if (names.length === 1 && names[0] === "") return [];
   for (const name of names) {
     if (name === "..") throw new AppError("invalid_path", "a path may not hold ..");
@@ -52,7 +55,8 @@ export function openPlace(
       const name = todo.shift();
       if (name === undefined) return { parent: top(), name: "", close };
       if (name === "..") {
-        if (opened.length === 1) throw new AppError("invalid_path", "the path leaves the workspace through a symbolic link");
+        if (opened.length === 1)
+          throw new AppError("invalid_path", "the path leaves the workspace through a symbolic link");
         closeSync(opened.pop() ?? -1);
         continue;
       }
@@ -108,7 +112,12 @@ function notDirectory(name: string): AppError {
 }
 
 /** Makes a directory and gives it to its owner, by the open directory and not by its path. One that exists is left alone. */
-export function makeDirectoryAt(parent: number, name: string, owner: { uid: number; gid: number } | undefined, chown: (fd: number) => void): void {
+export function makeDirectoryAt(
+  parent: number,
+  name: string,
+  owner: { uid: number; gid: number } | undefined,
+  chown: (fd: number) => void,
+): void {
   try {
     mkdirSync(at(parent, name), { mode: 0o755 });
   } catch (error) {

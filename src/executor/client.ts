@@ -70,11 +70,7 @@ export class HttpExecutor implements Executor {
     await this.#call(`/executions/${id}`, { method: "DELETE" });
   }
 
-  listFiles(
-    sandboxId: string,
-    path: string,
-    options: { recursive: boolean; limit: number },
-  ): Promise<FileEntry[]> {
+  listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]> {
     const query = new URLSearchParams({ path, recursive: String(options.recursive), limit: String(options.limit) });
     return this.#json(`/sandboxes/${sandboxId}/files?${query.toString()}`);
   }

@@ -1,6 +1,5 @@
 import { closeSync, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
-import { etagOf } from "./files.ts";
 
 const readAt = promisify(read);
 const BLOCK_BYTES = 256 * 1024;
@@ -9,7 +8,13 @@ const BLOCK_BYTES = 256 * 1024;
  * The answer for an open regular file: 200, 206, 304 or 416 (RFC 9110, one range). The descriptor is closed when the body
  * was read, was given up, or is not needed.
  */
-export function fileResponse(fd: number, stats: Stats, method: "GET" | "HEAD", headers: Headers, signal?: AbortSignal): Response {
+export function fileResponse(
+  fd: number,
+  stats: Stats,
+  method: "GET" | "HEAD",
+  headers: Headers,
+  signal?: AbortSignal,
+): Response {
   const etag = `"${etagOf(stats)}"`;
   const common = {
     ETag: etag,
@@ -22,7 +27,10 @@ export function fileResponse(fd: number, stats: Stats, method: "GET" | "HEAD", h
     return new Response(null, { status, headers: { ...common, ...more } });
   };
   if (matches(headers.get("if-none-match"), etag)) return answer(304, {});
-  const range = headers.get("if-range") === null || headers.get("if-range") === etag ? rangeOf(headers.get("range"), stats.size) : null;
+  const range =
+    headers.get("if-range") === null || headers.get("if-range") === etag
+      ? rangeOf(headers.get("range"), stats.size)
+      : null;
   if (range === "unsatisfiable") return answer(416, { "Content-Range": `bytes */${stats.size}` });
   const { start, end } = range ?? { start: 0, end: stats.size };
   const more: Record<string, string> = { "Content-Length": String(end - start) };
@@ -33,7 +41,9 @@ export function fileResponse(fd: number, stats: Stats, method: "GET" | "HEAD", h
 }
 
 function matches(header: string | null, etag: string): boolean {
-  return header !== null && header.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag);
+  return (
+    header !== null && header.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag)
+  );
 }
 
 /** Null: no range, or one that is ignored because it is not a single byte range. */
@@ -79,4 +89,9 @@ function bodyOf(fd: number, start: number, end: number, signal?: AbortSignal): R
     },
     cancel: close,
   });
+}
+
+/** Changes with any write: inode, size and time of change. */
+export function etagOf(stats: Stats): string {
+  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${Math.round(stats.mtimeMs * 1000).toString(36)}`;
 }

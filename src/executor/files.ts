@@ -1,7 +1,20 @@
-import { closeSync, constants, fchownSync, fstatSync, lstatSync, openSync, readdirSync, renameSync, rmSync, unlinkSync, writeSync, type Stats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+  type Stats,
+} from "node:fs";
 import { AppError } from "../errors.ts";
 import { at, makeDirectoryAt, openPlace, splitPath, type Place } from "./beneath.ts";
-import { fileResponse } from "./file-response.ts";
+import { etagOf, fileResponse } from "./file-response.ts";
 import type { FileEntry, FileWritten } from "./protocol.ts";
 
 export type WorkspaceOptions = {
@@ -42,7 +55,11 @@ export class WorkspaceFiles {
   }
 
   /** Breadth first, each directory opened anew from the root, so that the walk holds one at a time. */
-  #collect(start: readonly string[], { recursive, limit }: { recursive: boolean; limit: number }, found: FileEntry[]): void {
+  #collect(
+    start: readonly string[],
+    { recursive, limit }: { recursive: boolean; limit: number },
+    found: FileEntry[],
+  ): void {
     const open: string[][] = [[...start]];
     for (let names = open.shift(); names !== undefined && found.length < limit; names = open.shift()) {
       const dir = names;
@@ -95,7 +112,8 @@ export class WorkspaceFiles {
     const temporary = `${TEMPORARY}${crypto.randomUUID()}`;
     try {
       const present = lstatSync(at(place.parent, place.name), { throwIfNoEntry: false });
-      if (present?.isDirectory() === true || place.name === "") throw new AppError("file_conflict", `${path} is a directory`);
+      if (present?.isDirectory() === true || place.name === "")
+        throw new AppError("file_conflict", `${path} is a directory`);
       const mode = present?.isFile() === true ? present.mode & 0o777 : 0o644;
       const fd = openSync(at(place.parent, temporary), CREATE, mode);
       let size: number;
@@ -123,7 +141,7 @@ export class WorkspaceFiles {
       size += chunk.length;
       if (size > limitBytes) throw new AppError("body_too_large", `a file may have at most ${limitBytes} bytes`);
       if (size > room) throw new AppError("disk_full", "the session's disk limit is reached");
-      for (let written = 0; written < chunk.length; ) written += writeSync(fd, chunk, written);
+      for (let written = 0; written < chunk.length;) written += writeSync(fd, chunk, written);
     }
     return size;
   }
@@ -152,14 +170,16 @@ export class WorkspaceFiles {
       stderr: "ignore",
       ...owner,
     });
-    if ((await rm.exited) !== 0) throw new AppError("file_conflict", "not everything in the directory could be removed");
+    if ((await rm.exited) !== 0)
+      throw new AppError("file_conflict", "not everything in the directory could be removed");
   }
 
   /** Renames; parents of `to` are made. `file_conflict` when `to` exists. */
   async move(from: string, to: string): Promise<void> {
     const target = splitPath(to);
     const source = splitPath(from);
-    if (source.length === 0 || target.length === 0) throw new AppError("invalid_path", "the workspace itself can't be moved");
+    if (source.length === 0 || target.length === 0)
+      throw new AppError("invalid_path", "the workspace itself can't be moved");
     this.#at(source, { followLast: false }, (old) => {
       statOf(old);
       this.#at(target, { followLast: false, makeParents: this.#makeDirectory }, (place) => {
@@ -176,7 +196,8 @@ export class WorkspaceFiles {
     if (names.length === 0) return;
     this.#at(names, { followLast: true, makeParents: this.#makeDirectory }, (place) => {
       this.#makeDirectory(place.parent, place.name);
-      if (!lstatSync(at(place.parent, place.name)).isDirectory()) throw new AppError("file_conflict", `${path} is a file`);
+      if (!lstatSync(at(place.parent, place.name)).isDirectory())
+        throw new AppError("file_conflict", `${path} is a file`);
     });
   }
 
@@ -214,7 +235,13 @@ function notFile(path: string): AppError {
 }
 
 function entryOf(name: string, path: string, stats: Stats): FileEntry {
-  const type = stats.isFile() ? "file" : stats.isDirectory() ? "directory" : stats.isSymbolicLink() ? "symlink" : "other";
+  const type = stats.isFile()
+    ? "file"
+    : stats.isDirectory()
+      ? "directory"
+      : stats.isSymbolicLink()
+        ? "symlink"
+        : "other";
   return {
     name,
     path,
@@ -226,12 +253,10 @@ function entryOf(name: string, path: string, stats: Stats): FileEntry {
   };
 }
 
-/** Changes with any write: inode, size and time of change. */
-export function etagOf(stats: Stats): string {
-  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${Math.round(stats.mtimeMs * 1000).toString(36)}`;
-}
-
-const CODES: Record<string, { code: "file_not_found" | "file_conflict" | "disk_full" | "invalid_path"; message: string }> = {
+const CODES: Record<
+  string,
+  { code: "file_not_found" | "file_conflict" | "disk_full" | "invalid_path"; message: string }
+> = {
   ENOENT: { code: "file_not_found", message: "there is no such file" },
   ENOTDIR: { code: "file_not_found", message: "there is no such file" },
   ENXIO: { code: "file_conflict", message: "this is not a regular file" },

@@ -9,7 +9,7 @@ const SPACE = 0x20;
 /** The lines of the first `size` bytes of a journal, without their newlines. A line is valid until the next is taken. */
 export function* journalLines(fd: number, size: number): Generator<Buffer> {
   let rest: Buffer = Buffer.alloc(0);
-  for (let position = 0; position < size; ) {
+  for (let position = 0; position < size;) {
     const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, size - position));
     const count = readSync(fd, block, 0, block.length, position);
     if (count === 0) return;
@@ -52,7 +52,7 @@ const probe = Buffer.allocUnsafe(PROBE_BYTES);
 
 /** Offset after the first newline at or after `from`; `end` when there is none before it. */
 function nextLine(fd: number, from: number, end: number): number {
-  for (let position = from; position < end; ) {
+  for (let position = from; position < end;) {
     const count = readSync(fd, probe, 0, Math.min(probe.length, end - position), position);
     if (count === 0) return end;
     const newline = probe.subarray(0, count).indexOf(NEWLINE);

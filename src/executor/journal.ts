@@ -23,10 +23,7 @@ export interface JournalSource {
 }
 
 /** An outcome without what the journal itself knows: how much output there was. */
-export type JournaledOutcome = Omit<
-  Outcome,
-  "stdout_bytes" | "stderr_bytes" | "stdout_truncated" | "stderr_truncated"
->;
+export type JournaledOutcome = Omit<Outcome, "stdout_bytes" | "stderr_bytes" | "stdout_truncated" | "stderr_truncated">;
 
 /** Output after the first chunk is merged for this long … */
 const MERGE_MS = 5;

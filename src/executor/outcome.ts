@@ -61,7 +61,12 @@ export function stoppedVerdict(cause: StopCause, started: boolean, waitStatus: n
   const failed = { status: "failed" as const, exit_code: exitCode, reason: cause };
   switch (cause) {
     case "timeout":
-      return { status: "timeout", exit_code: 124, reason: cause, error_message: `the time limit of ${terms.timeoutMs / 1000} s was reached` };
+      return {
+        status: "timeout",
+        exit_code: 124,
+        reason: cause,
+        error_message: `the time limit of ${terms.timeoutMs / 1000} s was reached`,
+      };
     case "cancelled": {
       const when = started ? "the execution was cancelled" : "the execution was cancelled before it started";
       return { status: "cancelled", exit_code: exitCode, reason: cause, error_message: when };

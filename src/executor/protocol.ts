@@ -173,8 +173,19 @@ export interface Executor {
   deleteExecution(id: string): Promise<void>;
   listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]>;
   /** GET or HEAD of a file: the executor's response, its headers (Content-Length, ETag, Content-Range, Last-Modified) and status (200, 206, 304) ready to pass on. */
-  readFile(sandboxId: string, path: string, method: "GET" | "HEAD", headers: Headers, signal?: AbortSignal): Promise<Response>;
-  writeFile(sandboxId: string, path: string, body: ReadableStream<Uint8Array>, limitBytes: number): Promise<FileWritten>;
+  readFile(
+    sandboxId: string,
+    path: string,
+    method: "GET" | "HEAD",
+    headers: Headers,
+    signal?: AbortSignal,
+  ): Promise<Response>;
+  writeFile(
+    sandboxId: string,
+    path: string,
+    body: ReadableStream<Uint8Array>,
+    limitBytes: number,
+  ): Promise<FileWritten>;
   removeFile(sandboxId: string, path: string): Promise<void>;
   moveFile(sandboxId: string, from: string, to: string): Promise<void>;
   makeDirectory(sandboxId: string, path: string): Promise<void>;

@@ -34,7 +34,9 @@ export class ResultChannel {
       return { kind: "invalid_result", message: `the result is larger than ${LIMIT_BYTES / 1024 ** 2} MiB` };
     const parts = this.#parts;
     try {
-      const text = new TextDecoder("utf-8", { fatal: true }).decode(parts.length === 1 ? parts[0] : Buffer.concat(parts));
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(
+        parts.length === 1 ? parts[0] : Buffer.concat(parts),
+      );
       return interpret(JSON.parse(text));
     } catch {
       return { kind: "invalid_result", message: "what was written as the result is not valid JSON" };

@@ -123,7 +123,11 @@ export class Sandboxes {
   /** The journal of an execution, live or ended, retained for the caller. */
   journal(id: string): JournalSource {
     const live = this.#live.get(id);
-    return live?.journal.retain() ?? this.#d.journals.open(id) ?? notFound("execution_not_found", `there is no execution ${id}`);
+    return (
+      live?.journal.retain() ??
+      this.#d.journals.open(id) ??
+      notFound("execution_not_found", `there is no execution ${id}`)
+    );
   }
 
   /** What the record keeps of the output. */

@@ -1,4 +1,12 @@
-import { encodeFrame, encodeInput, encodeStart, FrameError, FrameType, StartFlag, type StartSpec } from "./init/frames.ts";
+import {
+  encodeFrame,
+  encodeInput,
+  encodeStart,
+  FrameError,
+  FrameType,
+  StartFlag,
+  type StartSpec,
+} from "./init/frames.ts";
 import type { Command, LaunchPlan } from "./languages/launch.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -13,7 +21,8 @@ export function startFrame(process: number, plan: LaunchPlan): Uint8Array {
 
 function startPayload(spec: StartSpec): Uint8Array {
   const payload = encodeStart(spec);
-  if (payload.length > MAX_START_BYTES) throw new FrameError("arguments, variables and event are more than a process can be given");
+  if (payload.length > MAX_START_BYTES)
+    throw new FrameError("arguments, variables and event are more than a process can be given");
   return payload;
 }
 

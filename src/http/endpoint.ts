@@ -41,7 +41,7 @@ type NamesIn<P extends string> = P extends `${string}:${infer Name}/${infer Rest
       ? "*"
       : never;
 
-export type Call<P extends string, B extends TSchema, Q extends TObject> = Exchange & {
+type Call<P extends string, B extends TSchema, Q extends TObject> = Exchange & {
   /** Path parameters, percent-decoded; `*` is the raw rest of the path. */
   params: Record<NamesIn<P>, string>;
   body: Static<B>;
@@ -51,7 +51,7 @@ export type Call<P extends string, B extends TSchema, Q extends TObject> = Excha
 /** What the OpenAPI document says of one answer. */
 export type Answer = { description: string; content?: Record<string, { schema: TSchema; example?: unknown }> };
 
-export type Method = "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
+type Method = "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 type Spec<P extends string, B extends TObject, Q extends TObject> = {
   method: Method;
@@ -92,9 +92,9 @@ export function endpoint<P extends string, B extends TObject = TObject<{}>, Q ex
       const query = readQuery === null ? {} : readQuery(exchange.search);
       const body = checkBody === null ? {} : checkBody(await readJson(exchange.request, exchange.maxBodyBytes));
       const call = exchange as Call<P, B, Q>;
-      call.params = params as Record<NamesIn<P>, string>;
-      call.query = query as Static<Q>;
-      call.body = body as Static<B>;
+      call.params = params;
+      call.query = query;
+      call.body = body;
       return handle(call);
     },
   };

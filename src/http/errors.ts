@@ -7,7 +7,7 @@ import type { Reply } from "./endpoint.ts";
 const MAX_MESSAGE = 8192;
 
 /** The one shape of an error (contract, Conventions). */
-export type ErrorBody = {
+type ErrorBody = {
   error: string;
   code: string;
   message: string;

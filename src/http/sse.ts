@@ -15,7 +15,7 @@ const HEARTBEAT: Record<EventFormat, string> = { sse: ": heartbeat\n\n", ndjson:
  * An entry as an event. `json` is JSON on one line (JSON.stringify escapes every line break), so that nothing which a
  * program prints can end the event or begin another.
  */
-export function frame(format: EventFormat, entry: JournalEntry, json: string): string {
+function frame(format: EventFormat, entry: JournalEntry, json: string): string {
   return format === "sse"
     ? `id: ${entry.seq}\nevent: ${entry.type}\ndata: ${json}\n\n`
     : `{"seq":${entry.seq},"type":"${entry.type}","data":${json}}\n`;

@@ -20,7 +20,7 @@ export function compileQuery<T extends TObject>(schema: T): (search: string) => 
   const kinds = Object.entries(schema.properties).map(([name, property]) => [name, property[Kind]] as const);
   const mayBeEmpty = (schema.required ?? []).length === 0;
   return (search) => {
-    if (search === "" && mayBeEmpty) return {} as Static<T>;
+    if (search === "" && mayBeEmpty) return {};
     const given = new URLSearchParams(search);
     const value: Record<string, unknown> = {};
     for (const [name, kind] of kinds) {

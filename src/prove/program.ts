@@ -59,12 +59,23 @@ def readable(path):
 type Extras = Omit<HostileProgram, "name" | "group" | "property" | "language" | "code">;
 
 /** A Python program of a group. */
-export function python(group: string, name: string, property: string, code: string, extras: Extras = {}): HostileProgram {
+export function python(
+  group: string,
+  name: string,
+  property: string,
+  code: string,
+  extras: Extras = {},
+): HostileProgram {
   return { group, name, property, language: "python", code: `${PRELUDE}\n${code.trim()}\n`, ...extras };
 }
 
 /** A program that makes one system call, which must not succeed. `args` is Python; `after` runs when it did succeed. */
-export function deniedCall(name: string, numbers: [x86: number, arm: number], args: string, property: string): HostileProgram {
+export function deniedCall(
+  name: string,
+  numbers: [x86: number, arm: number],
+  args: string,
+  property: string,
+): HostileProgram {
   const code = `
 result, error = call(nr(${numbers[0]}, ${numbers[1]}), ${args})
 tried(result, error)
@@ -72,6 +83,12 @@ if result != -1: escaped("${name} returned", result)`;
   return python("system calls", name, property, code);
 }
 
-export function shell(group: string, name: string, property: string, code: string, extras: Extras = {}): HostileProgram {
+export function shell(
+  group: string,
+  name: string,
+  property: string,
+  code: string,
+  extras: Extras = {},
+): HostileProgram {
   return { group, name, property, language: "shell", code: code.trim(), ...extras };
 }

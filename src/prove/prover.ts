@@ -8,7 +8,13 @@ import { PROCESSES } from "./processes.ts";
 import type { HostileProgram, World } from "./program.ts";
 import { SYSTEM_CALLS } from "./system-calls.ts";
 
-export const HOSTILE_PROGRAMS: readonly HostileProgram[] = [...SYSTEM_CALLS, ...FILES, ...NETWORK, ...PROCESSES, ...EXHAUSTION];
+export const HOSTILE_PROGRAMS: readonly HostileProgram[] = [
+  ...SYSTEM_CALLS,
+  ...FILES,
+  ...NETWORK,
+  ...PROCESSES,
+  ...EXHAUSTION,
+];
 
 /** What one program came to. `held` is false when the property broke, or when the program could not make its attempt. */
 export type Verdict = { name: string; group: string; property: string; held: boolean; detail: string };
@@ -48,7 +54,9 @@ export class Prover {
     await chmod(this.#canaryDir, 0o755);
     const file = join(this.#canaryDir, "canary");
     await writeFile(file, canary, { mode: 0o644 });
-    this.#bystander = Bun.spawn(["sleep", "86400"], { env: { PATH: process.env["PATH"] ?? "/bin:/usr/bin", CANARY: canary } });
+    this.#bystander = Bun.spawn(["sleep", "86400"], {
+      env: { PATH: process.env["PATH"] ?? "/bin:/usr/bin", CANARY: canary },
+    });
     this.#listener = await this.#countingServer({ host: "127.0.0.1", port: 0 });
     const abstractName = `sandbox-canary-${crypto.randomUUID()}`;
     this.#abstract = await this.#countingServer({ path: `\0${abstractName}` });
@@ -117,7 +125,8 @@ export class Prover {
   async #outside(program: HostileProgram): Promise<string | null> {
     const world = this.#facts();
     if ((await Bun.file(world.CANARY_FILE).text()) !== world.CANARY_TEXT) return "the host's file was changed";
-    if (this.#bystander?.exitCode !== null || this.#bystander.signalCode !== null) return "the host's process was ended";
+    if (this.#bystander?.exitCode !== null || this.#bystander.signalCode !== null)
+      return "the host's process was ended";
     if (this.#connections > 0) return "a connection reached the host";
     if (!(await Bun.file(`/proc/${world.EXECUTOR_PID}/stat`).exists())) return "the executor was ended";
     if (!(await this.#answers(world.OTHER_SESSION))) return "the neighbour session no longer answers";

@@ -2,7 +2,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Changes } from "../changes.ts";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
-import { isLive, LIVE_STATUSES, type Execution, type ExecutionFields, type ExecutionStore } from "../executions/execution.ts";
+import {
+  isLive,
+  LIVE_STATUSES,
+  type Execution,
+  type ExecutionFields,
+  type ExecutionStore,
+} from "../executions/execution.ts";
 import { readJournal, type JournalEntry } from "../executions/journal-entry.ts";
 import type { ExecutionOutput, ExecutionRequest, Executor } from "../executor/protocol.ts";
 import type { Log } from "../log.ts";

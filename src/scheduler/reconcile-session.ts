@@ -102,7 +102,8 @@ export class SessionReconciler {
   async #end(session: Session, end: { status: "failed" | "terminated"; error_message: string | null }): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { ...end, completed_at: at, updated_at: at };
-    if (await this.#d.sessions.update(session.id, fields, LIVE)) this.#d.changes.notify(session.id, { ...session, ...fields });
+    if (await this.#d.sessions.update(session.id, fields, LIVE))
+      this.#d.changes.notify(session.id, { ...session, ...fields });
     await this.#release(session);
   }
 

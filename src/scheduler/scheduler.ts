@@ -54,10 +54,7 @@ export class Scheduler implements Wakeups {
   }
 
   start(): void {
-    this.#timers = [
-      setInterval(() => void this.resync(), RESYNC_MS),
-      setInterval(() => void this.#renew(), RENEW_MS),
-    ];
+    this.#timers = [setInterval(() => void this.resync(), RESYNC_MS), setInterval(() => void this.#renew(), RENEW_MS)];
     void this.resync();
   }
 

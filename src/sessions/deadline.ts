@@ -10,6 +10,7 @@ export function deadlineOf(
   bounds: LifetimeBounds,
 ): string {
   const idleMs = Math.min(session.timeout * 1000, bounds.idleMs ?? Number.POSITIVE_INFINITY);
-  const lifeEnd = bounds.lifetimeMs === null ? Number.POSITIVE_INFINITY : Date.parse(session.created_at) + bounds.lifetimeMs;
+  const lifeEnd =
+    bounds.lifetimeMs === null ? Number.POSITIVE_INFINITY : Date.parse(session.created_at) + bounds.lifetimeMs;
   return new Date(Math.min(lastActivity.getTime() + idleMs, lifeEnd)).toISOString();
 }

@@ -65,7 +65,11 @@ export interface SessionStore {
   /** Newest first. */
   list(tenant: string, filter: SessionFilter, page: Page): Promise<Listed<Session>>;
   /** Writes the given fields, and only if the row's status is one of `from` (any when absent). False when it was not. */
-  update(id: string, fields: Partial<Omit<Session, "id" | "tenant">>, from?: readonly SessionStatus[]): Promise<boolean>;
+  update(
+    id: string,
+    fields: Partial<Omit<Session, "id" | "tenant">>,
+    from?: readonly SessionStatus[],
+  ): Promise<boolean>;
   delete(id: string): Promise<boolean>;
   countLive(tenant?: string): Promise<number>;
   countLiveByTemplate(templateId: string): Promise<number>;

@@ -137,7 +137,8 @@ export class Sessions {
 
   async get(tenant: string, id: string): Promise<Session> {
     const session = await this.#d.store.get(id);
-    if (session === null || session.tenant !== tenant) throw new AppError("session_not_found", `there is no session ${id}`);
+    if (session === null || session.tenant !== tenant)
+      throw new AppError("session_not_found", `there is no session ${id}`);
     return session;
   }
 

@@ -12,7 +12,9 @@ async function residentMb(pid: number): Promise<number> {
 async function proportionalMb(pids: number[]): Promise<number> {
   const sizes = await Promise.all(
     pids.map(async (pid) => {
-      const rollup = await Bun.file(`/proc/${pid}/smaps_rollup`).text().catch(() => "");
+      const rollup = await Bun.file(`/proc/${pid}/smaps_rollup`)
+        .text()
+        .catch(() => "");
       return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) / 1000;
     }),
   );
@@ -22,7 +24,9 @@ async function proportionalMb(pids: number[]): Promise<number> {
 async function descendants(root: number): Promise<number[]> {
   const children = new Map<number, number[]>();
   for await (const stat of new Bun.Glob("[0-9]*/stat").scan({ cwd: "/proc", onlyFiles: false })) {
-    const text = await Bun.file(`/proc/${stat}`).text().catch(() => "");
+    const text = await Bun.file(`/proc/${stat}`)
+      .text()
+      .catch(() => "");
     const parent = Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
     children.set(parent, [...(children.get(parent) ?? []), Number(stat.split("/")[0])]);
   }
@@ -44,9 +48,18 @@ async function latency(client: Client): Promise<void> {
     const { status, body } = await client.post(path, { language, code });
     if (status !== 200 || body["status"] !== "completed") throw new Error(`${status} ${JSON.stringify(body)}`);
   };
-  reportLatency("Python handler, execute-sync", await sample(500, 50, sync("python", "def handler(e): return 1")), 3, 15);
+  reportLatency(
+    "Python handler, execute-sync",
+    await sample(500, 50, sync("python", "def handler(e): return 1")),
+    3,
+    15,
+  );
   reportLatency("shell, execute-sync", await sample(300, 20, sync("shell", "echo hi")), 6);
-  reportLatency("JavaScript handler, execute-sync", await sample(200, 20, sync("javascript", "function handler() { return 1 }")), 8);
+  reportLatency(
+    "JavaScript handler, execute-sync",
+    await sample(200, 20, sync("javascript", "function handler() { return 1 }")),
+    8,
+  );
   await client.raw("DELETE", `/sessions/${session}`);
 }
 
@@ -152,7 +165,9 @@ async function burst(client: Client): Promise<void> {
       return { id: body["id"] as string, ok: first?.type === "stdout", at: performance.now() - started };
     }),
   );
-  report("100 sessions in a burst: all first outputs after", Math.max(...firsts.map((one) => one.at)), "ms", { most: 2500 });
+  report("100 sessions in a burst: all first outputs after", Math.max(...firsts.map((one) => one.at)), "ms", {
+    most: 2500,
+  });
   report("100 sessions in a burst: failed", firsts.filter((one) => !one.ok).length, "", { most: 0 });
   await Promise.all(firsts.map(({ id }) => client.raw("DELETE", `/sessions/${id}`)));
 }

@@ -2,7 +2,7 @@ import { cpus, totalmem } from "node:os";
 
 /** Samples of one measure, in milliseconds unless the name says otherwise. */
 export function quantile(samples: readonly number[], q: number): number {
-  const sorted = [...samples].sort((a, b) => a - b);
+  const sorted = samples.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN;
 }
 
@@ -14,11 +14,19 @@ export async function machine(): Promise<string> {
 }
 
 /** Prints one row: the figure, what was aimed for and whether it was met. */
-export function report(name: string, value: number, unit: string, target: { most?: number; least?: number } = {}): void {
+export function report(
+  name: string,
+  value: number,
+  unit: string,
+  target: { most?: number; least?: number } = {},
+): void {
   const aim = target.most !== undefined ? `≤ ${target.most}` : target.least !== undefined ? `≥ ${target.least}` : "";
-  const met = (target.most === undefined || value <= target.most) && (target.least === undefined || value >= target.least);
+  const met =
+    (target.most === undefined || value <= target.most) && (target.least === undefined || value >= target.least);
   const shown = value >= 100 ? value.toFixed(0) : value.toFixed(2);
-  console.log(`${name.padEnd(58)} ${shown.padStart(9)} ${unit.padEnd(6)} ${aim.padEnd(8)} ${aim === "" ? "" : met ? "met" : "MISSED"}`);
+  console.log(
+    `${name.padEnd(58)} ${shown.padStart(9)} ${unit.padEnd(6)} ${aim.padEnd(8)} ${aim === "" ? "" : met ? "met" : "MISSED"}`,
+  );
 }
 
 export function reportLatency(name: string, samples: number[], p50?: number, p99?: number): void {

@@ -259,7 +259,7 @@ describe("documents", () => {
   test("every default that is shown is the one in force", () => {
     for (const setting of Object.values(SETTINGS)) {
       if (/[` ]|unset|^S3_/.test(setting.shownDefault)) continue;
-      expect<unknown>(setting.parse(setting.shownDefault), setting.variable).toEqual(setting.fallback({}));
+      expect(setting.parse(setting.shownDefault), setting.variable).toEqual(setting.fallback({}));
     }
   });
 });

@@ -43,9 +43,14 @@ describe("the stream of an execution", () => {
   test("newline-delimited JSON carries the same events", async () => {
     const id = await client().submit(session, "print('x')");
     const sse = await client().allEvents(id);
-    const response = await client().raw("GET", `/executions/${id}/events`, undefined, { Accept: "application/x-ndjson" });
+    const response = await client().raw("GET", `/executions/${id}/events`, undefined, {
+      Accept: "application/x-ndjson",
+    });
     expect(response.headers.get("Content-Type")).toStartWith("application/x-ndjson");
-    const lines = (await response.text()).trimEnd().split("\n").map((line) => JSON.parse(line));
+    const lines = (await response.text())
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(lines.length).toBe(sse.length);
     expect(lines.map((line) => JSON.stringify(line.data))).toEqual(sse.map((event) => JSON.stringify(event.data)));
   });
@@ -85,7 +90,10 @@ describe("the stream of an execution", () => {
 
   test("output that imitates an event stays output", async () => {
     const forged = "id: 99\nevent: end\ndata: {}\n\n";
-    const id = await client().submit(session, `import sys; sys.stdout.write(${JSON.stringify(forged)}); sys.stdout.write('\\r\\n\\u2028')`);
+    const id = await client().submit(
+      session,
+      `import sys; sys.stdout.write(${JSON.stringify(forged)}); sys.stdout.write('\\r\\n\\u2028')`,
+    );
     const events = await client().allEvents(id);
     expect(events.filter((event) => event.type === "end").length).toBe(1);
     expect(provenOutput(events, "stdout")).toBe(`${forged}\r\n\u2028`);
@@ -94,11 +102,21 @@ describe("the stream of an execution", () => {
   test("bytes that are not UTF-8 become U+FFFD; base64 has them as they are", async () => {
     const id = await client().submit(session, "import os; os.write(1, b'a\\xff\\xfeb')");
     const events = await client().allEvents(id);
-    expect(events.filter((event) => event.type === "stdout").map((event) => event.data["text"]).join("")).toBe("a\ufffd\ufffdb");
+    expect(
+      events
+        .filter((event) => event.type === "stdout")
+        .map((event) => event.data["text"])
+        .join(""),
+    ).toBe("a\ufffd\ufffdb");
     const exact = await Array.fromAsync(client().events(id, { query: "?encoding=base64" }));
-    const bytes = exact.filter((event) => event.type === "stdout").map((event) => Buffer.from(event.data["data"], "base64"));
+    const bytes = exact
+      .filter((event) => event.type === "stdout")
+      .map((event) => Buffer.from(event.data["data"], "base64"));
     expect(Buffer.concat(bytes)).toEqual(Buffer.from([0x61, 0xff, 0xfe, 0x62]));
-    expect((await client().get(`/executions/${id}`)).body).toMatchObject({ status: "completed", stdout: "a\ufffd\ufffdb" });
+    expect((await client().get(`/executions/${id}`)).body).toMatchObject({
+      status: "completed",
+      stdout: "a\ufffd\ufffdb",
+    });
   });
 
   test("a character is never split between two events", async () => {
@@ -123,7 +141,11 @@ describe("the stream of an execution", () => {
   });
 
   test("100 MB of output: the record is cut with its flag and true count, the program is not stopped", async () => {
-    const body = await client().run(session, "import sys\nfor i in range(100): sys.stdout.write('x'*1000000)\nopen('done','w').close()", { timeout: 60 });
+    const body = await client().run(
+      session,
+      "import sys\nfor i in range(100): sys.stdout.write('x'*1000000)\nopen('done','w').close()",
+      { timeout: 60 },
+    );
     expect(body).toMatchObject({ status: "completed", stdout_truncated: true, stdout_bytes: 100_000_000 });
     expect(body["stdout"].length).toBeLessThanOrEqual(10_000_000);
     expect(body["artifacts"].map((one: { path: string }) => one.path)).toContain("done");

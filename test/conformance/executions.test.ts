@@ -24,7 +24,12 @@ describe("submitting", () => {
 
   test("with wait: 200 once it ended", async () => {
     const body = await client().run(session, HANDLER, { event: { a: 1 } });
-    expect(body).toMatchObject({ status: "completed", exit_code: 0, return_value: { got: { a: 1 } }, session_id: session });
+    expect(body).toMatchObject({
+      status: "completed",
+      exit_code: 0,
+      return_value: { got: { a: 1 } },
+      session_id: session,
+    });
     expect(body["execution_time"]).toBeGreaterThan(0);
     expect(body["metrics"]["duration_ms"]).toBeGreaterThan(0);
     expect(body["completed_at"]).toEndWith("Z");
@@ -88,7 +93,9 @@ describe("submitting", () => {
 
   test("the 9th waits and the 73rd is refused with Retry-After", async () => {
     const busy = await client().session();
-    const ids = await Promise.all(Array.from({ length: 72 }, () => client().submit(busy, "sleep 60", { language: "shell" })));
+    const ids = await Promise.all(
+      Array.from({ length: 72 }, () => client().submit(busy, "sleep 60", { language: "shell" })),
+    );
     const refused = await client().post(`/sessions/${busy}/executions`, { language: "shell", code: "true" });
     expect(refused.status).toBe(429);
     expect(refused.body["code"]).toBe("queue_full");
@@ -106,8 +113,14 @@ describe("reading", () => {
     const one = await client().run(session, "print(1)");
     const two = await client().run(session, "print(2)");
     for (const suffix of ["", "/status", "/result"])
-      expect((await client().get(`/executions/${one["id"]}${suffix}`)).body).toMatchObject({ id: one["id"], stdout: "1\n" });
-    for (const path of [`/sessions/${session}/executions?limit=2`, `/executions/sessions/${session}/executions?limit=2`]) {
+      expect((await client().get(`/executions/${one["id"]}${suffix}`)).body).toMatchObject({
+        id: one["id"],
+        stdout: "1\n",
+      });
+    for (const path of [
+      `/sessions/${session}/executions?limit=2`,
+      `/executions/sessions/${session}/executions?limit=2`,
+    ]) {
       const { body } = await client().get(path);
       expect(body["items"].map((item: { id: string }) => item.id)).toEqual([two["id"], one["id"]]);
       expect(body).toMatchObject({ limit: 2, offset: 0, has_more: true });
@@ -138,11 +151,14 @@ describe("ending", () => {
   });
 
   test("a timeout: 124, output so far, every process dead", async () => {
-    const code = "import os,time,subprocess\nprint('start', flush=True)\nsubprocess.Popen(['setsid','sleep','77.5'])\ntime.sleep(60)";
+    const code =
+      "import os,time,subprocess\nprint('start', flush=True)\nsubprocess.Popen(['setsid','sleep','77.5'])\ntime.sleep(60)";
     const body = await client().run(session, code, { timeout: 1 });
     expect(body).toMatchObject({ status: "timeout", exit_code: 124, reason: "timeout", stdout: "start\n" });
     expect(body["execution_time"]).toBeLessThan(1.5);
-    expect((await client().run(session, "pgrep -f 'sleep 77' | wc -l", { language: "shell" }))["stdout"].trim()).toBe("0");
+    expect(
+      (await client().run(session, "pgrep -xf 'sleep 77.5' | wc -l", { language: "shell" }))["stdout"].trim(),
+    ).toBe("0");
   });
 
   test("cancel: twice the same, and no process is left", async () => {
@@ -152,7 +168,9 @@ describe("ending", () => {
     expect(first).toMatchObject({ status: 200, body: { status: "cancelled", stdout: "go\n" } });
     const second = await client().post(`/executions/${id}/cancel`);
     expect(second.body).toEqual(first.body);
-    expect((await client().run(session, "pgrep -f 'sleep 88' | wc -l", { language: "shell" }))["stdout"].trim()).toBe("0");
+    expect(
+      (await client().run(session, "pgrep -xf 'sleep 88.5' | wc -l", { language: "shell" }))["stdout"].trim(),
+    ).toBe("0");
   });
 
   test("killed from inside: failed by the signal", async () => {
@@ -162,7 +180,10 @@ describe("ending", () => {
 
   test("over its memory: failed, and says memory; the session lives on", async () => {
     const small = await client().session({ memory: "128Mi" });
-    const body = await client().run(small, "b = bytearray(400 * 1024 * 1024)\nfor i in range(0, len(b), 4096): b[i] = 1");
+    const body = await client().run(
+      small,
+      "b = bytearray(400 * 1024 * 1024)\nfor i in range(0, len(b), 4096): b[i] = 1",
+    );
     expect(body["status"]).toBe("failed");
     expect(body["error_message"]).toContain("memory");
     expect(body["reason"]).toBe("memory_limit");
@@ -184,11 +205,16 @@ describe("ending", () => {
   test("forks and leaves: ends with its leader; the rest lives until the session ends", async () => {
     const code = "import subprocess; subprocess.Popen(['sleep', '66.5'], start_new_session=True); print('left')";
     expect(await client().run(session, code)).toMatchObject({ status: "completed", stdout: "left\n" });
-    expect((await client().run(session, "pgrep -f 'sleep 66' | wc -l", { language: "shell" }))["stdout"].trim()).not.toBe("0");
+    expect(
+      (await client().run(session, "pgrep -xf 'sleep 66.5' | wc -l", { language: "shell" }))["stdout"].trim(),
+    ).not.toBe("0");
   });
 
   test("closes its stdout: completed", async () => {
-    expect(await client().run(session, "import os; os.close(1); os.close(2)")).toMatchObject({ status: "completed", exit_code: 0 });
+    expect(await client().run(session, "import os; os.close(1); os.close(2)")).toMatchObject({
+      status: "completed",
+      exit_code: 0,
+    });
   });
 
   test("deletes its workspace: the session goes on", async () => {

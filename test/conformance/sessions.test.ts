@@ -6,7 +6,12 @@ const unique = () => crypto.randomUUID().slice(0, 8);
 
 describe("creating a session", () => {
   test("answers 201 with every field of the contract", async () => {
-    const { status, body } = await client().post("/sessions?wait=30", { template_id: "python-basic", event: "x", mode: "y", z: 1 });
+    const { status, body } = await client().post("/sessions?wait=30", {
+      template_id: "python-basic",
+      event: "x",
+      mode: "y",
+      z: 1,
+    });
     expect(status).toBe(201);
     expect(body["id"]).toMatch(/^sess_\d{8}_[0-9a-f]{8}$/);
     expect(body).toMatchObject({
@@ -22,7 +27,8 @@ describe("creating a session", () => {
       error_message: null,
       completed_at: null,
     });
-    for (const at of ["created_at", "updated_at", "expires_at", "last_activity_at"]) expect(body[at]).toMatch(/^\d{4}-.*Z$/);
+    for (const at of ["created_at", "updated_at", "expires_at", "last_activity_at"])
+      expect(body[at]).toMatch(/^\d{4}-.*Z$/);
     await client().raw("DELETE", `/sessions/${body["id"]}`);
   });
 
@@ -69,7 +75,11 @@ describe("creating a session", () => {
       expect(answer.status).toBe(status);
       if (status === 422) {
         expect(answer.body["detail"]).toBeArray();
-        expect(answer.body["detail"][0]).toEqual({ type: expect.any(String), loc: expect.any(Array), msg: expect.any(String) });
+        expect(answer.body["detail"][0]).toEqual({
+          type: expect.any(String),
+          loc: expect.any(Array),
+          msg: expect.any(String),
+        });
         expect(["body", "query"]).toContain(answer.body["detail"][0].loc[0]);
       } else expect(typeof answer.body["detail"]).toBe("string");
     });
@@ -105,7 +115,11 @@ describe("living and ending", () => {
     expect(ended).toMatchObject({ status: 200, body: { status: "terminated" } });
     expect(ended.body["completed_at"]).toBeTruthy();
     expect((await client().post(`/sessions/${id}/terminate`)).body).toEqual(ended.body);
-    expect((await client().get(`/executions/${execution}`)).body).toMatchObject({ status: "cancelled", stdout: "hi\n", reason: "session_ended" });
+    expect((await client().get(`/executions/${execution}`)).body).toMatchObject({
+      status: "cancelled",
+      stdout: "hi\n",
+      reason: "session_ended",
+    });
     const late = await client().post(`/sessions/${id}/executions`, { language: "shell", code: "true" });
     expect(late).toMatchObject({ status: 409, body: { code: "session_ended" } });
     await client().raw("DELETE", `/sessions/${id}`);
@@ -115,7 +129,12 @@ describe("living and ending", () => {
     const id = await client().session();
     const execution = await client().run(id, "open('f','w').write('x')");
     expect((await client().raw("DELETE", `/sessions/${id}`)).status).toBe(204);
-    for (const path of [`/sessions/${id}`, `/executions/${execution["id"]}`, `/sessions/${id}/files`, `/executions/${execution["id"]}/events`])
+    for (const path of [
+      `/sessions/${id}`,
+      `/executions/${execution["id"]}`,
+      `/sessions/${id}/files`,
+      `/executions/${execution["id"]}/events`,
+    ])
       expect((await client().get(path)).status).toBe(404);
     expect((await client().raw("DELETE", `/sessions/${id}`)).status).toBe(404);
   });

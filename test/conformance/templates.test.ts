@@ -43,8 +43,15 @@ describe("templates", () => {
   test("PUT changes any field but id and runtime_type", async () => {
     const id = `t-${crypto.randomUUID().slice(0, 8)}`;
     await client().post("/templates", input(id));
-    const changed = await client().call("PUT", `/templates/${id}`, { default_memory_mb: 1024, runtime_type: "bun", id: "other" });
-    expect(changed).toMatchObject({ status: 200, body: { id, runtime_type: "python3.11", default_memory_mb: 1024, default_disk_mb: 300 } });
+    const changed = await client().call("PUT", `/templates/${id}`, {
+      default_memory_mb: 1024,
+      runtime_type: "bun",
+      id: "other",
+    });
+    expect(changed).toMatchObject({
+      status: 200,
+      body: { id, runtime_type: "python3.11", default_memory_mb: 1024, default_disk_mb: 300 },
+    });
     await client().call("DELETE", `/templates/${id}`);
   });
 
@@ -54,7 +61,13 @@ describe("templates", () => {
     expect((await client().post("/templates", input(id))).status).toBe(409);
     expect((await client().post("/templates", { ...input(`${id}b`), name: input(id).name })).status).toBe(409);
     expect((await client().call("PUT", "/templates/nope", { name: "x" })).status).toBe(404);
-    for (const bad of [{ runtime_type: "perl" }, { default_cpu_cores: 0 }, { default_memory_mb: 1 }, { default_timeout: 59 }, { name: "" }])
+    for (const bad of [
+      { runtime_type: "perl" },
+      { default_cpu_cores: 0 },
+      { default_memory_mb: 1 },
+      { default_timeout: 59 },
+      { name: "" },
+    ])
       expect((await client().post("/templates", { ...input(`${id}c`), ...bad })).status).toBe(422);
     await client().call("DELETE", `/templates/${id}`);
   });

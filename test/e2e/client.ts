@@ -30,7 +30,7 @@ export class Client {
   raw(
     method: string,
     path: string,
-    body?: BodyInit,
+    body?: Bun.BodyInit,
     headers: Record<string, string> = {},
     signal?: AbortSignal,
   ): Promise<Response> {
@@ -53,7 +53,8 @@ export class Client {
   /** A running session's id. */
   async session(fields: Json = {}): Promise<string> {
     const { status, body } = await this.post("/sessions?wait=30", { template_id: "python-basic", ...fields });
-    if (status !== 201 || body["status"] !== "running") throw new Error(`no session: ${status} ${JSON.stringify(body)}`);
+    if (status !== 201 || body["status"] !== "running")
+      throw new Error(`no session: ${status} ${JSON.stringify(body)}`);
     return body["id"] as string;
   }
 
@@ -70,15 +71,31 @@ export class Client {
 
   /** Submits code and returns the execution's id at once. */
   async submit(session: string, code: string, fields: Json = {}): Promise<string> {
-    const { status, body } = await this.post(`/sessions/${session}/executions`, { language: "python", code, ...fields });
+    const { status, body } = await this.post(`/sessions/${session}/executions`, {
+      language: "python",
+      code,
+      ...fields,
+    });
     if (status !== 201) throw new Error(`not submitted: ${status} ${JSON.stringify(body)}`);
     return body["id"] as string;
   }
 
   /** The events of an execution as SSE, live. Ends when the server closes the stream. */
-  async *events(execution: string, options: { after?: number; query?: string; signal?: AbortSignal } = {}): AsyncGenerator<StreamEvent> {
-    const headers = { Accept: "text/event-stream", ...(options.after === undefined ? {} : { "Last-Event-ID": String(options.after) }) };
-    const response = await this.raw("GET", `/executions/${execution}/events${options.query ?? ""}`, undefined, headers, options.signal);
+  async *events(
+    execution: string,
+    options: { after?: number; query?: string; signal?: AbortSignal } = {},
+  ): AsyncGenerator<StreamEvent> {
+    const headers = {
+      Accept: "text/event-stream",
+      ...(options.after === undefined ? {} : { "Last-Event-ID": String(options.after) }),
+    };
+    const response = await this.raw(
+      "GET",
+      `/executions/${execution}/events${options.query ?? ""}`,
+      undefined,
+      headers,
+      options.signal,
+    );
     if (response.status !== 200) throw new Error(`no stream: ${response.status} ${await response.text()}`);
     yield* readSse(response);
   }
@@ -120,9 +137,11 @@ export function provenOutput(events: StreamEvent[], stream: "stdout" | "stderr",
   let text = "";
   let bytes = 0;
   for (const [index, event] of events.entries()) {
-    if (event.seq !== firstSeq + index) throw new Error(`event ${index} has number ${event.seq}, not ${firstSeq + index}`);
+    if (event.seq !== firstSeq + index)
+      throw new Error(`event ${index} has number ${event.seq}, not ${firstSeq + index}`);
     if (event.type !== stream) continue;
-    if (firstSeq === 1 && event.data["offset"] !== bytes) throw new Error(`offset ${event.data["offset"]} is not ${bytes}`);
+    if (firstSeq === 1 && event.data["offset"] !== bytes)
+      throw new Error(`offset ${event.data["offset"]} is not ${bytes}`);
     text += event.data["text"] as string;
     bytes = (event.data["offset"] as number) + Buffer.byteLength(event.data["text"] as string);
   }

@@ -24,7 +24,9 @@ async function openSockets(pid: number): Promise<number> {
 
 describe("readers", () => {
   test("one that reads 1 KB/s slows nobody and costs the server no memory", async () => {
-    const execution = await client.submit(session, "import sys\nfor i in range(80): sys.stdout.write('y'*1000000)", { timeout: 60 });
+    const execution = await client.submit(session, "import sys\nfor i in range(80): sys.stdout.write('y'*1000000)", {
+      timeout: 60,
+    });
     const slow = await client.raw("GET", `/executions/${execution}/events`, undefined, { Accept: "text/event-stream" });
     const reader = slow.body?.getReader();
     await reader?.read();
@@ -40,7 +42,10 @@ describe("readers", () => {
   }, 60_000);
 
   test("those that leave in mid-stream free what they held at once", async () => {
-    const execution = await client.submit(session, "import time\nfor i in range(100):\n  print(i, flush=True)\n  time.sleep(0.05)");
+    const execution = await client.submit(
+      session,
+      "import time\nfor i in range(100):\n  print(i, flush=True)\n  time.sleep(0.05)",
+    );
     await client.get("/health");
     const before = await openSockets(server.process.pid);
     const readers = await Promise.all(
@@ -62,7 +67,9 @@ describe("readers", () => {
 
   test("a quiet stream carries a comment at least every 15 s", async () => {
     const execution = await client.submit(session, "sleep 17", { language: "shell" });
-    const response = await client.raw("GET", `/executions/${execution}/events`, undefined, { Accept: "text/event-stream" });
+    const response = await client.raw("GET", `/executions/${execution}/events`, undefined, {
+      Accept: "text/event-stream",
+    });
     const text = await response.text();
     expect(text.split("\n").filter((line) => line.startsWith(":")).length).toBeGreaterThan(0);
   }, 30_000);

@@ -41,7 +41,10 @@ describe("the executor is killed in mid-run", () => {
     expect(performance.now() - killedAt).toBeLessThan(20_000);
     expect(ended).toMatchObject({ status: "crashed", reason: "executor_lost", exit_code: null, stdout: "up\n" });
     if (events.length > 0) expect(events.at(-1)?.type).toBe("end");
-    expect(await client.run(session, "print(open('kept.txt').read())")).toMatchObject({ status: "completed", stdout: "kept\n" });
+    expect(await client.run(session, "print(open('kept.txt').read())")).toMatchObject({
+      status: "completed",
+      stdout: "kept\n",
+    });
   }, 40_000);
 
   test("nothing of its sandboxes is left running", async () => {
@@ -49,7 +52,9 @@ describe("the executor is killed in mid-run", () => {
     const client = new Client(server.url);
     const session = await client.session();
     const marker = `9${Math.floor(Math.random() * 1e6)}.25`;
-    const execution = await client.submit(session, `setsid sleep ${marker} & echo up; sleep ${marker}`, { language: "shell" });
+    const execution = await client.submit(session, `setsid sleep ${marker} & echo up; sleep ${marker}`, {
+      language: "shell",
+    });
     await firstOutput(client, execution);
     process.kill(await server.executorPid(), "SIGKILL");
     const end = performance.now() + 5000;

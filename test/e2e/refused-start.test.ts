@@ -15,7 +15,10 @@ afterAll(async () => {
 });
 
 /** Runs `sandbox serve` that is expected to end at once. */
-async function refused(env: Record<string, string>, command: string[] = [EXECUTABLE, "serve"]): Promise<{ code: number; lines: string[] }> {
+async function refused(
+  env: Record<string, string>,
+  command: string[] = [EXECUTABLE, "serve"],
+): Promise<{ code: number; lines: string[] }> {
   const child = Bun.spawn(command, { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const timer = setTimeout(() => child.kill("SIGKILL"), 15_000);
   const stderr = await new Response(child.stderr).text();
@@ -46,7 +49,10 @@ describe("serve refuses to start with one clear line", () => {
     const locked = `${dir}/locked`;
     await mkdir(locked);
     await chmod(locked, 0o555);
-    const asUser = process.getuid?.() === 0 ? ["setpriv", "--reuid", "65534", "--clear-groups", "--", EXECUTABLE, "serve"] : [EXECUTABLE, "serve"];
+    const asUser =
+      process.getuid?.() === 0
+        ? ["setpriv", "--reuid", "65534", "--clear-groups", "--", EXECUTABLE, "serve"]
+        : [EXECUTABLE, "serve"];
     const { code, lines } = await refused(serviceEnv(`${locked}/data`), asUser);
     expect(code).not.toBe(0);
     expect(lines.length).toBe(1);

@@ -57,7 +57,8 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
       child.kill("SIGTERM");
       await child.exited;
       await endExecutor(dataDir);
-      if (options.dataDir === undefined && options.keepDataDir !== true) await rm(dataDir, { recursive: true, force: true });
+      if (options.dataDir === undefined && options.keepDataDir !== true)
+        await rm(dataDir, { recursive: true, force: true });
     },
   };
 }

@@ -39,15 +39,11 @@ async function keepBusy(client: Client): Promise<void> {
 
 describe("while 32 other sessions run, no hostile program breaks", () => {
   for (const program of HOSTILE_PROGRAMS)
-    test(
-      `${program.group}: ${program.name}: ${program.property}`,
-      async () => {
-        const verdict = await prover.prove(program);
-        expect(verdict.detail).toBe("");
-        expect(verdict.held).toBe(true);
-      },
-      120_000,
-    );
+    test(`${program.group}: ${program.name}: ${program.property}`, async () => {
+      const verdict = await prover.prove(program);
+      expect(verdict.detail).toBe("");
+      expect(verdict.held).toBe(true);
+    }, 120_000);
 
   test("at least 60 programs, each with a name of its own", () => {
     expect(new Set(HOSTILE_PROGRAMS.map((one) => one.name)).size).toBe(HOSTILE_PROGRAMS.length);

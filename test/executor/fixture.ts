@@ -65,7 +65,13 @@ export class TestExecutor {
   }
 
   /** The stream of a new execution's journal. */
-  start(id: string, sandboxId: string, code: string, fields: Partial<ExecutionRequest> = {}, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  start(
+    id: string,
+    sandboxId: string,
+    code: string,
+    fields: Partial<ExecutionRequest> = {},
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
     const request: ExecutionRequest = {
       sandboxId,
       language: "python",
@@ -111,7 +117,8 @@ export function ranOf(entries: Entry[]): Ran {
     const payload = json as OutputPayload;
     if (payload.offset !== bytes[type]) throw new Error(`offset ${payload.offset} is not ${bytes[type]}`);
     text[type] += payload.text;
-    bytes[type] += payload.data === undefined ? Buffer.byteLength(payload.text) : Buffer.from(payload.data, "base64").length;
+    bytes[type] +=
+      payload.data === undefined ? Buffer.byteLength(payload.text) : Buffer.from(payload.data, "base64").length;
   }
   const last = entries.at(-1);
   if (last?.type !== "end") throw new Error(`the journal ends with ${JSON.stringify(last)}`);
@@ -129,7 +136,10 @@ export function parseEntries(text: string): Entry[] {
 }
 
 /** Reads a journal until an entry of this type is there, and returns what was read. Leaves the stream to the caller. */
-export async function readUntil(reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> }, type: string): Promise<string> {
+export async function readUntil(
+  reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> },
+  type: string,
+): Promise<string> {
   let text = "";
   for (;;) {
     const { done, value } = await reader.read();

@@ -65,8 +65,19 @@ describe("writing", () => {
     journal.end("7", OUTCOME);
     const entries = parse(await all);
     expect(entries.map((entry) => entry.seq)).toEqual(entries.map((_, i) => i + 1));
-    expect(entries.map((entry) => entry.type)).toEqual(["status", "status", "stdout", "stdout", "stderr", "result", "end"]);
-    expect(chunks(entries, "stdout").map((chunk) => [chunk.text, chunk.offset])).toEqual([["é", 0], ["b", 2]]);
+    expect(entries.map((entry) => entry.type)).toEqual([
+      "status",
+      "status",
+      "stdout",
+      "stdout",
+      "stderr",
+      "result",
+      "end",
+    ]);
+    expect(chunks(entries, "stdout").map((chunk) => [chunk.text, chunk.offset])).toEqual([
+      ["é", 0],
+      ["b", 2],
+    ]);
     expect(entries.at(-2)?.json).toEqual({ return_value: 7 });
     expect(entries.at(-1)?.json).toMatchObject({ stdout_bytes: 3, stderr_bytes: 1, stdout_truncated: false });
   });
@@ -134,7 +145,11 @@ describe("writing", () => {
     const entries = parse(readFileSync(path, "utf8"));
     expect(chunks(entries, "stdout").length).toBe(2);
     expect(chunks(entries, "stderr")[0]?.text).toBe("Traceback");
-    expect(entries.at(-1)?.json).toMatchObject({ stdout_bytes: 400_000, stdout_truncated: true, stderr_truncated: false });
+    expect(entries.at(-1)?.json).toMatchObject({
+      stdout_bytes: 400_000,
+      stdout_truncated: true,
+      stderr_truncated: false,
+    });
     expect(entries.map((entry) => entry.seq)).toEqual(entries.map((_, i) => i + 1));
   });
 });
@@ -195,7 +210,10 @@ describe("reading", () => {
 describe("recovery", () => {
   test("a journal without its end is cut to whole entries and says crashed", async () => {
     const { journals, journal, path } = newJournal();
-    journal.status({ status: "pending", at: "2026-01-01T00:00:00.000Z" }, { status: "running", at: "2026-01-01T00:00:00.500Z" });
+    journal.status(
+      { status: "pending", at: "2026-01-01T00:00:00.000Z" },
+      { status: "running", at: "2026-01-01T00:00:00.500Z" },
+    );
     journal.output("stdout", text("up\n"));
     appendFileSync(path, '4 stdout {"text":"par');
     const source = journals.open("e1") ?? expect.unreachable();

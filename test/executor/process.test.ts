@@ -65,7 +65,10 @@ describe("one executor for a data directory", () => {
   test("a second one is refused with one line", async () => {
     const config = await newConfig();
     await connect(config);
-    const child = Bun.spawn([process.execPath, MAIN, "executor", "--data-dir", config.dataDir], { env: ENV, stderr: "pipe" });
+    const child = Bun.spawn([process.execPath, MAIN, "executor", "--data-dir", config.dataDir], {
+      env: ENV,
+      stderr: "pipe",
+    });
     expect(await child.exited).toBe(2);
     const said = (await new Response(child.stderr).text()).trim();
     expect(said).toContain(config.dataDir);
@@ -126,10 +129,17 @@ describe("killed with SIGKILL", () => {
     expect(await next.listSandboxes()).toEqual([]);
     const lost = await collect(await next.journal("e1", 0));
     expect(lost.stdout).toBe("up\n");
-    expect(lost.outcome).toMatchObject({ status: "crashed", reason: "executor_lost", exit_code: null, stdout_bytes: 3 });
+    expect(lost.outcome).toMatchObject({
+      status: "crashed",
+      reason: "executor_lost",
+      exit_code: null,
+      stdout_bytes: 3,
+    });
     expect((await collect(await next.execute("e1", shell("echo again")))).entries).toEqual(lost.entries);
     expect((await collect(await next.journal("e2", 0))).outcome.status).toBe("completed");
-    expect(parseEntries(await new Response(await next.journal("e1", 3)).text()).map((entry) => entry.type)).toEqual(["end"]);
+    expect(parseEntries(await new Response(await next.journal("e1", 3)).text()).map((entry) => entry.type)).toEqual([
+      "end",
+    ]);
     await next.createSandbox("s1", SPEC);
     expect((await collect(await next.execute("e3", shell("cat file")))).stdout).toBe("kept\n");
   }, 20_000);
@@ -139,19 +149,25 @@ describe("over TCP", () => {
   test("every request needs the token, and the token must be long", async () => {
     const config = await newConfig();
     const token = "t".repeat(40);
-    const refused = Bun.spawn([process.execPath, MAIN, "executor", "--data-dir", config.dataDir, "--listen", "127.0.0.1:0"], {
-      env: { ...ENV, EXECUTOR_TOKEN: "short" },
-      stderr: "pipe",
-    });
+    const refused = Bun.spawn(
+      [process.execPath, MAIN, "executor", "--data-dir", config.dataDir, "--listen", "127.0.0.1:0"],
+      {
+        env: { ...ENV, EXECUTOR_TOKEN: "short" },
+        stderr: "pipe",
+      },
+    );
     expect(await refused.exited).toBe(2);
     expect(await new Response(refused.stderr).text()).toContain("EXECUTOR_TOKEN");
     const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
     const { port } = probe;
     probe.stop(true);
-    const child = Bun.spawn([process.execPath, MAIN, "executor", "--data-dir", config.dataDir, "--listen", `127.0.0.1:${port}`], {
-      env: { ...ENV, EXECUTOR_TOKEN: token },
-      stdout: "pipe",
-    });
+    const child = Bun.spawn(
+      [process.execPath, MAIN, "executor", "--data-dir", config.dataDir, "--listen", `127.0.0.1:${port}`],
+      {
+        env: { ...ENV, EXECUTOR_TOKEN: token },
+        stdout: "pipe",
+      },
+    );
     cleanups.push(async () => {
       child.kill("SIGTERM");
       await child.exited;

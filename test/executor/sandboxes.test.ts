@@ -83,7 +83,9 @@ describe("sandboxes", () => {
   test("one whose init dies is lost: what ran is crashed, and it can be made again", async () => {
     const id = await executor.sandbox();
     const running = await executor.start(executor.newId(), id, "echo up; sleep 82.25", { language: "shell" });
-    const waiting = await executor.start(executor.newId(), await executor.sandbox(), "echo other; sleep 0.2", { language: "shell" });
+    const waiting = await executor.start(executor.newId(), await executor.sandbox(), "echo other; sleep 0.2", {
+      language: "shell",
+    });
     const [mine, whole] = running.tee();
     await readUntil(mine.getReader(), "stdout");
     process.kill(initAbove("sleep 82.25"), "SIGKILL");
@@ -99,7 +101,10 @@ describe("sandboxes", () => {
 
   test("one whose init stops doing its work is ended for it, and its executions with their own cause", async () => {
     const id = await executor.sandbox();
-    const running = await executor.start(executor.newId(), id, "echo up; sleep 83.25; true", { language: "shell", timeoutMs: 500 });
+    const running = await executor.start(executor.newId(), id, "echo up; sleep 83.25; true", {
+      language: "shell",
+      timeoutMs: 500,
+    });
     const [mine, whole] = running.tee();
     await readUntil(mine.getReader(), "stdout");
     process.kill(initAbove("sleep 83.25"), "SIGSTOP");
@@ -129,7 +134,11 @@ describe("sandboxes", () => {
     await executor.client.makeDirectory(id, "new/dir");
     await executor.client.removeFile(id, "in");
     expect((await executor.shell(id, "ls")).stdout).toBe("moved.txt\nnew\n");
-    expect(await executor.client.writeFile(id, "big", new Blob(["x".repeat(2000)]).stream(), 1000).catch(codeOf)).toBe("body_too_large");
-    expect(await executor.client.listFiles("nowhere", "", { recursive: false, limit: 10 }).catch(codeOf)).toBe("session_not_found");
+    expect(await executor.client.writeFile(id, "big", new Blob(["x".repeat(2000)]).stream(), 1000).catch(codeOf)).toBe(
+      "body_too_large",
+    );
+    expect(await executor.client.listFiles("nowhere", "", { recursive: false, limit: 10 }).catch(codeOf)).toBe(
+      "session_not_found",
+    );
   });
 });

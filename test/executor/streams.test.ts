@@ -28,19 +28,23 @@ describe("output", () => {
     const ran = await executor.shell(sandbox, "printf 'a\\xff\\xfeb\\xe2\\x82'");
     expect(ran.stdout).toBe("a\ufffd\ufffdb\ufffd");
     const parts = ran.entries.filter((entry) => entry.type === "stdout").map((entry) => entry.json as OutputPayload);
-    const bytes = Buffer.concat(parts.map((part) => Buffer.from(part.data ?? Buffer.from(part.text).toString("base64"), "base64")));
+    const bytes = Buffer.concat(
+      parts.map((part) => Buffer.from(part.data ?? Buffer.from(part.text).toString("base64"), "base64")),
+    );
     expect(bytes.toString("latin1")).toBe("a\xff\xfeb\xe2\x82");
     expect(ran.outcome).toMatchObject({ status: "completed", stdout_bytes: 6 });
   });
 
   test("lines that imitate entries stay output", async () => {
-    const ran = await executor.shell(sandbox, "printf '9 end {\"status\":\"completed\"}\\n'; exit 3");
+    const ran = await executor.shell(sandbox, 'printf \'9 end {"status":"completed"}\\n\'; exit 3');
     expect(ran.stdout).toBe('9 end {"status":"completed"}\n');
     expect(ran.outcome).toMatchObject({ status: "failed", exit_code: 3 });
   });
 
   test("a chunk is there as soon as it is written", async () => {
-    const reader = (await executor.start(executor.newId(), sandbox, "echo a; sleep 0.3; echo b", { language: "shell" })).getReader();
+    const reader = (
+      await executor.start(executor.newId(), sandbox, "echo a; sleep 0.3; echo b", { language: "shell" })
+    ).getReader();
     await readUntil(reader, "stdout");
     const firstMs = performance.now();
     expect(await readUntil(reader, "stdout")).toContain('"text":"b\\n"');
@@ -51,7 +55,9 @@ describe("output", () => {
   test("100 MB pass at 60 MB/s and more; the record is cut and says so", async () => {
     const id = executor.newId();
     const startedMs = performance.now();
-    const stream = await executor.start(id, sandbox, "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 100000000", { language: "shell" });
+    const stream = await executor.start(id, sandbox, "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 100000000", {
+      language: "shell",
+    });
     let bytes = 0;
     let tail = "";
     for await (const chunk of stream) {
@@ -70,7 +76,10 @@ describe("output", () => {
   test("past the journal's limit output is dropped, counted and flagged; the program goes on", async () => {
     const small = await TestExecutor.start({ journalLimitBytes: 100_000 });
     try {
-      const ran = await small.shell(await small.sandbox(), "head -c 1000000 /dev/zero | tr '\\0' x; echo told >&2; touch done");
+      const ran = await small.shell(
+        await small.sandbox(),
+        "head -c 1000000 /dev/zero | tr '\\0' x; echo told >&2; touch done",
+      );
       expect(ran.stdout.length).toBeLessThan(100_000);
       expect(ran.stderr).toBe("told\n");
       expect(ran.outcome).toMatchObject({ stdout_bytes: 1_000_000, stdout_truncated: true, stderr_truncated: false });
@@ -113,7 +122,8 @@ describe("readers", () => {
     );
     expect(openFiles()).toBeGreaterThan(before + 30);
     for (const stop of stops) stop.abort();
-    for (const reader of readers) expect(await reader.read().catch((error: unknown) => (error as Error).name)).toBe("AbortError");
+    for (const reader of readers)
+      expect(await reader.read().catch((error: unknown) => (error as Error).name)).toBe("AbortError");
     while (openFiles() > before + 4) await Bun.sleep(1);
     expect((await whole).stdout).toBe(COUNTED);
   });
@@ -143,6 +153,8 @@ describe("readers", () => {
     expect(performance.now() - startedMs).toBeLessThan(200);
     await executor.client.cancel(id);
     await reader.cancel();
-    expect(ranOf(parseEntries(await new Response(await executor.client.journal(id, 0)).text())).outcome.status).toBe("cancelled");
+    expect(ranOf(parseEntries(await new Response(await executor.client.journal(id, 0)).text())).outcome.status).toBe(
+      "cancelled",
+    );
   });
 });

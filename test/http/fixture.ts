@@ -19,7 +19,7 @@ import { Workspaces } from "../../src/workspaces/workspaces.ts";
 import { Client } from "../e2e/client.ts";
 import { FakeExecutor } from "./fake-executor.ts";
 
-export type LogLine = Record<string, any>; // oxlint-disable-line typescript/no-explicit-any -- a test looks at what was logged
+type LogLine = Record<string, any>; // oxlint-disable-line typescript/no-explicit-any -- a test looks at what was logged
 
 /** The HTTP API over the real domain and SQLite in memory, with an executor that runs no processes. */
 export type Api = {

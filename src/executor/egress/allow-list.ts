@@ -24,7 +24,8 @@ export class AllowList {
 
   /** Throws `bad_request` naming the rule that can't be read. */
   constructor(rules: readonly string[]) {
-    if (rules.length > MAX_RULES) throw new AppError("bad_request", `network.allow may hold at most ${MAX_RULES} rules`);
+    if (rules.length > MAX_RULES)
+      throw new AppError("bad_request", `network.allow may hold at most ${MAX_RULES} rules`);
     this.#rules = rules.map(parseRule);
   }
 
@@ -44,7 +45,10 @@ export class AllowList {
     const family = isIPv6(address) ? "ipv6" : "ipv4";
     return this.#rules.some(
       (rule) =>
-        rule.kind === "range" && rule.family === family && rule.ports.includes(port) && rule.range.check(address, family),
+        rule.kind === "range" &&
+        rule.family === family &&
+        rule.ports.includes(port) &&
+        rule.range.check(address, family),
     );
   }
 }
@@ -69,5 +73,8 @@ function parseRule(text: string): Rule {
 
 function unreadable(text: string): AppError {
   const shown = JSON.stringify(text.slice(0, 100));
-  return new AppError("bad_request", `network.allow: ${shown} is not a host name, "*." name, address or range with an optional port`);
+  return new AppError(
+    "bad_request",
+    `network.allow: ${shown} is not a host name, "*." name, address or range with an optional port`,
+  );
 }

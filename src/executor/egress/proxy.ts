@@ -124,9 +124,18 @@ export class EgressProxy {
       return target.host.address;
     }
     const addresses = await resolve(target.host.name).catch(() => []);
-    const permitted = addresses.find((address) => isIP(address) !== 0 && allow.permitsAddress(address, target.port, true));
-    const reason = addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";
-    this.#decide(method, target, permitted ?? null, permitted !== undefined, permitted === undefined ? reason : "listed name");
+    const permitted = addresses.find(
+      (address) => isIP(address) !== 0 && allow.permitsAddress(address, target.port, true),
+    );
+    const reason =
+      addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";
+    this.#decide(
+      method,
+      target,
+      permitted ?? null,
+      permitted !== undefined,
+      permitted === undefined ? reason : "listed name",
+    );
     return permitted ?? null;
   }
 

@@ -3,7 +3,12 @@ import { parseTarget, type Target } from "./host.ts";
 /** The head of a proxy request. `bodyBytes` is how much of the connection belongs to it after the head. */
 export type RequestHead =
   | { kind: "connect"; target: Target }
-  | { kind: "forward"; target: Target; bodyBytes: number; /** What to send to the origin, the blank line included. */ head: string };
+  | {
+      kind: "forward";
+      target: Target;
+      bodyBytes: number;
+      /** What to send to the origin, the blank line included. */ head: string;
+    };
 
 /** Why a request is answered with an error instead of being sent on. */
 export type BadRequest = { kind: "bad"; status: 400 | 405 | 411 | 501; message: string };
@@ -11,7 +16,15 @@ export type BadRequest = { kind: "bad"; status: 400 | 405 | 411 | 501; message: 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Visible ASCII and blanks in field values (RFC 9110 5.5), tabs included; no NUL, no bare CR or LF. */
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
-const HOP_BY_HOP = new Set(["connection", "proxy-connection", "proxy-authorization", "keep-alive", "te", "trailer", "upgrade"]);
+const HOP_BY_HOP = new Set([
+  "connection",
+  "proxy-connection",
+  "proxy-authorization",
+  "keep-alive",
+  "te",
+  "trailer",
+  "upgrade",
+]);
 
 function bad(message: string, status: BadRequest["status"] = 400): BadRequest {
   return { kind: "bad", status, message };

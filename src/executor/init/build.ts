@@ -14,7 +14,10 @@ export async function buildInit(outFile: string): Promise<void> {
   await mkdir(dirname(outFile), { recursive: true });
   const flags = ["-std=gnu11", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"];
   const sources = SOURCES.map((name) => join(import.meta.dir, name));
-  const run = Bun.spawn([compiler, ...flags, "-o", outFile, ...sources, "-lseccomp"], { stdout: "ignore", stderr: "pipe" });
+  const run = Bun.spawn([compiler, ...flags, "-o", outFile, ...sources, "-lseccomp"], {
+    stdout: "ignore",
+    stderr: "pipe",
+  });
   const said = await new Response(run.stderr).text();
   if ((await run.exited) === 0) return;
   if (said.includes("seccomp")) throw new Error(`libseccomp is missing: install the package libseccomp-dev\n${said}`);

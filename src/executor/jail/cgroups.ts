@@ -30,7 +30,8 @@ export function findCgroups(): CgroupRoots {
   function v2Roots(): CgroupRoots {
     const line = own.find((one) => one.startsWith("0::"));
     const mount = mounts.find((one) => / - cgroup2 /.test(one));
-    if (line === undefined || mount === undefined) return { version: 0, why: "no cgroup file system with a memory controller" };
+    if (line === undefined || mount === undefined)
+      return { version: 0, why: "no cgroup file system with a memory controller" };
     const path = writable(below(mount, line.slice(3)));
     if (path === null) return { version: 0, why: "the control group of the executor is not delegated to its user" };
     const why = enableControllers(path);
@@ -59,7 +60,8 @@ function writable(path: string): string | null {
 
 /** A group with processes can't give controllers to children, so this process moves into a child of its own first. */
 function enableControllers(path: string): string | null {
-  const enable = (): void => writeFileSync(join(path, "cgroup.subtree_control"), NEEDED.map((name) => `+${name}`).join(" "));
+  const enable = (): void =>
+    writeFileSync(join(path, "cgroup.subtree_control"), NEEDED.map((name) => `+${name}`).join(" "));
   try {
     const offered = readFileSync(join(path, "cgroup.controllers"), "utf8").trim().split(" ");
     const missing = NEEDED.filter((name) => !offered.includes(name));
@@ -155,7 +157,8 @@ export class SandboxCgroup {
 
   #count(v2File: string, v1File: string, pattern: RegExp, controller: "memory" | "pids" | "cpu" | "cpuacct"): number {
     const roots = this.#roots;
-    const path = roots.version === 2 ? join(roots.path, this.#name, v2File) : join(roots[controller] ?? "", this.#name, v1File);
+    const path =
+      roots.version === 2 ? join(roots.path, this.#name, v2File) : join(roots[controller] ?? "", this.#name, v1File);
     try {
       return Number(pattern.exec(readFileSync(path, "utf8"))?.[1] ?? 0);
     } catch {
@@ -205,7 +208,9 @@ export function leftoverGroups(roots: CgroupRoots, parent: string): string[] {
   const tops = roots.version === 2 ? [roots.path] : [roots.memory, roots.cpu, roots.pids, roots.cpuacct];
   const names = tops.flatMap((top) => {
     try {
-      return top === null ? [] : readdirSync(join(top, parent), { withFileTypes: true }).filter((one) => one.isDirectory());
+      return top === null
+        ? []
+        : readdirSync(join(top, parent), { withFileTypes: true }).filter((one) => one.isDirectory());
     } catch {
       return [];
     }

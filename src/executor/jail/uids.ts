@@ -59,6 +59,9 @@ export async function claimWorkspace(dir: string, uids: Uids | null): Promise<nu
 
 /** Every file of a workspace whose user is taken meanwhile; links themselves, not what they lead to. */
 async function chownAll(dir: string, uid: number): Promise<void> {
-  const run = Bun.spawn(["chown", "-R", "-h", "-P", `${uid}:${uid}`, "--", dir], { stdout: "ignore", stderr: "ignore" });
+  const run = Bun.spawn(["chown", "-R", "-h", "-P", `${uid}:${uid}`, "--", dir], {
+    stdout: "ignore",
+    stderr: "ignore",
+  });
   if ((await run.exited) !== 0) throw new Error("the workspace could not be given to its user");
 }

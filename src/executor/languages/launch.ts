@@ -83,15 +83,10 @@ export function launchPlan(
   paths: SandboxPaths = JAIL_PATHS,
   executionId: string | null = null,
 ): LaunchPlan {
-  switch (request.language) {
-    case "python":
-      return pythonPlan(env, paths, job(request, env, paths, executionId));
-    case "javascript":
-    case "typescript":
-      return { mode: "spare", ...spareCommand(paths), job: job(request, env, paths, executionId) };
-    case "shell":
-      return shellPlan(request, { ...baseEnvironment(paths), ...env }, paths);
-  }
+  if (request.language === "shell") return shellPlan(request, { ...baseEnvironment(paths), ...env }, paths);
+  const bytes = job(request, env, paths, executionId);
+  if (request.language === "python") return pythonPlan(env, paths, bytes);
+  return { mode: "spare", ...spareCommand(paths), job: bytes };
 }
 
 /**

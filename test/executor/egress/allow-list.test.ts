@@ -17,9 +17,29 @@ describe("hosts", () => {
   ])("%s", (text, host) => expect(parseHost(text)).toEqual(host as ReturnType<typeof parseHost>));
 
   test.each([
-    "", ".", "..", "a..b", "-a.b", "a b", "pypi.org\0.evil.com", "pypi.org%00", "user@pypi.org", "pypi.org/", "0x7f.1",
-    "127.1", "2130706433", "0177.0.0.1", "1.2.3.4.5", "256.1.1.1", "[::1", "[fe80::1%eth0]", "::1", "exämple.org",
-    "a.0x1", `${"a".repeat(64)}.org`, `${"a.".repeat(130)}org`,
+    "",
+    ".",
+    "..",
+    "a..b",
+    "-a.b",
+    "a b",
+    "pypi.org\0.evil.com",
+    "pypi.org%00",
+    "user@pypi.org",
+    "pypi.org/",
+    "0x7f.1",
+    "127.1",
+    "2130706433",
+    "0177.0.0.1",
+    "1.2.3.4.5",
+    "256.1.1.1",
+    "[::1",
+    "[fe80::1%eth0]",
+    "::1",
+    "exämple.org",
+    "a.0x1",
+    `${"a".repeat(64)}.org`,
+    `${"a.".repeat(130)}org`,
   ])("refuses %j", (text) => expect(parseHost(text)).toBeNull());
 });
 
@@ -48,7 +68,15 @@ describe("rules", () => {
   test("a permitted name that leads to a special address is not dialled unless that is listed", () => {
     const list = new AllowList(["pypi.org", "192.168.1.5"]);
     expect(list.permitsAddress("151.101.0.223", 443, true)).toBe(true);
-    for (const address of ["127.0.0.1", "169.254.169.254", "10.0.0.1", "::1", "::ffff:127.0.0.1", "fd00::1", "64:ff9b::7f00:1"])
+    for (const address of [
+      "127.0.0.1",
+      "169.254.169.254",
+      "10.0.0.1",
+      "::1",
+      "::ffff:127.0.0.1",
+      "fd00::1",
+      "64:ff9b::7f00:1",
+    ])
       expect(list.permitsAddress(address, 443, true)).toBe(false);
     expect(list.permitsAddress("192.168.1.5", 443, true)).toBe(true);
   });
@@ -60,7 +88,16 @@ describe("rules", () => {
 });
 
 test("special addresses", () => {
-  for (const address of ["0.0.0.0", "100.64.1.1", "172.31.0.1", "224.0.0.1", "255.255.255.255", "::", "fe80::1", "2002:7f00:1::"])
+  for (const address of [
+    "0.0.0.0",
+    "100.64.1.1",
+    "172.31.0.1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::",
+    "fe80::1",
+    "2002:7f00:1::",
+  ])
     expect(isSpecialAddress(address)).toBe(true);
   for (const address of ["1.1.1.1", "172.32.0.1", "2606:4700::1111"]) expect(isSpecialAddress(address)).toBe(false);
 });

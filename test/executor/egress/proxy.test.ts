@@ -64,7 +64,9 @@ describe("what is let through", () => {
       `GET http://OK.example:${originPort}/a?b HTTP/1.1\r\nHost: other.example\r\nProxy-Authorization: x\r\nX-Kept: 1\r\n\r\n`,
     );
     expect(answer).toEndWith("hi");
-    expect(received).toBe(`GET /a?b HTTP/1.1\r\nhost: ok.example:${originPort}\r\nx-kept: 1\r\nconnection: close\r\n\r\n`);
+    expect(received).toBe(
+      `GET /a?b HTTP/1.1\r\nhost: ok.example:${originPort}\r\nx-kept: 1\r\nconnection: close\r\n\r\n`,
+    );
     expect(resolutions).toBe(1);
     expect(decisions).toEqual([
       expect.objectContaining({ method: "GET", host: "ok.example", address: "127.0.0.1", allowed: true }),
@@ -79,7 +81,9 @@ describe("what is let through", () => {
   });
 
   test("a body, and not one byte more", async () => {
-    await say(`POST http://ok.example:${originPort}/ HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET http://evil/ HTTP/1.1\r\n\r\n`);
+    await say(
+      `POST http://ok.example:${originPort}/ HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET http://evil/ HTTP/1.1\r\n\r\n`,
+    );
     expect(received).toEndWith("\r\n\r\nabc");
   });
 });
@@ -96,8 +100,16 @@ describe("what is refused without a dial", () => {
     ["backslash", () => `GET http://evil.example\\@ok.example:${originPort}/ HTTP/1.1\r\n\r\n`, 400],
     ["origin form", () => "GET / HTTP/1.1\r\nHost: ok.example\r\n\r\n", 400],
     ["two Hosts", () => `GET http://ok.example:${originPort}/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n`, 400],
-    ["two lengths", () => `GET http://ok.example:${originPort}/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n`, 400],
-    ["a transfer encoding", () => `POST http://ok.example:${originPort}/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n`, 411],
+    [
+      "two lengths",
+      () => `GET http://ok.example:${originPort}/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n`,
+      400,
+    ],
+    [
+      "a transfer encoding",
+      () => `POST http://ok.example:${originPort}/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n`,
+      411,
+    ],
     ["a folded field", () => `GET http://ok.example:${originPort}/ HTTP/1.1\r\nA: b\r\n c: d\r\n\r\n`, 400],
     ["a bare newline", () => `GET http://ok.example:${originPort}/ HTTP/1.1\r\nA: b\nHost: evil\r\n\r\n`, 400],
     ["https in absolute form", () => `GET https://ok.example:${originPort}/ HTTP/1.1\r\n\r\n`, 400],
