@@ -24,10 +24,13 @@ function commandLine(pid: number): string {
   }
 }
 
-/** Host pid of the init above the one process with this command line: the parent of its parent. */
-function initAbove(command: string): number {
+/** Host pid of the init above the one process with this command line, which may be about to start. */
+async function initAbove(command: string): Promise<number> {
+  while (processes(command).length === 0) await Bun.sleep(5);
   const [pid = 0] = processes(command);
-  return parentOf(parentOf(pid));
+  const init = parentOf(parentOf(pid));
+  if (!commandLine(init).startsWith("/.sandbox/init")) throw new Error(`${init} is not an init: ${commandLine(init)}`);
+  return init;
 }
 
 function parentOf(pid: number): number {
@@ -88,7 +91,7 @@ describe("sandboxes", () => {
     });
     const [mine, whole] = running.tee();
     await readUntil(mine.getReader(), "stdout");
-    process.kill(initAbove("sleep 82.25"), "SIGKILL");
+    process.kill(await initAbove("sleep 82.25"), "SIGKILL");
     const ran = await collect(whole);
     expect(ran.stdout).toBe("up\n");
     expect(ran.outcome).toMatchObject({ status: "crashed", reason: "sandbox_lost", exit_code: null });
@@ -107,7 +110,7 @@ describe("sandboxes", () => {
     });
     const [mine, whole] = running.tee();
     await readUntil(mine.getReader(), "stdout");
-    process.kill(initAbove("sleep 83.25"), "SIGSTOP");
+    process.kill(await initAbove("sleep 83.25"), "SIGSTOP");
     expect((await collect(whole)).outcome).toMatchObject({ status: "timeout", reason: "timeout", exit_code: 124 });
     expect(processes("sleep 83.25")).toEqual([]);
     expect((await executor.client.listSandboxes()).find((one) => one.id === id)?.status).toBe("lost");
@@ -128,7 +131,7 @@ describe("sandboxes", () => {
     const entries = await executor.client.listFiles(id, "", { recursive: true, limit: 100 });
     expect(entries.map((entry) => entry.path).toSorted()).toEqual(["in", "in/data.csv", "out.txt"]);
     const read = await executor.client.readFile(id, "out.txt", "GET", new Headers());
-    expect(await read.text()).toBe("x\n");
+    expect(await new Response(read.body).text()).toBe("x\n");
     expect(await executor.client.readFile(id, "../x", "GET", new Headers()).catch(codeOf)).not.toBe("internal");
     await executor.client.moveFile(id, "out.txt", "moved.txt");
     await executor.client.makeDirectory(id, "new/dir");
