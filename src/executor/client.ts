@@ -1,10 +1,12 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   ExecutionOutput,
   ExecutionRequest,
   Executor,
   ExecutorHealth,
   FileEntry,
+  FileRead,
   FileWritten,
   SandboxSpec,
   SandboxState,
@@ -75,14 +77,20 @@ export class HttpExecutor implements Executor {
     return this.#json(`/sandboxes/${sandboxId}/files?${query.toString()}`);
   }
 
-  readFile(
+  async readFile(
     sandboxId: string,
     path: string,
     method: "GET" | "HEAD",
     headers: Headers,
     signal?: AbortSignal,
-  ): Promise<Response> {
-    return this.#call(filePath(sandboxId, path), { method, headers, signal }, [416]);
+  ): Promise<FileRead> {
+    if (this.#authorization === null) headers.set(LOCAL_READER, "1");
+    const response = await this.#call(filePath(sandboxId, path), { method, headers, signal }, [416]);
+    const { status, headers: answered } = response;
+    const [file, start, end] = answered.get(FILE_HANDLE)?.split(" ") ?? [];
+    if (file === undefined) return { status, headers: answered, body: response.body };
+    answered.set("Content-Length", String(Number(end) - Number(start)));
+    return { status, headers: answered, body: Bun.file(file).slice(Number(start), Number(end)) };
   }
 
   writeFile(

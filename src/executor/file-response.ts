@@ -1,12 +1,13 @@
 import { closeSync, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
+import { FILE_HANDLE, HANDED_OVER_MS, LOCAL_READER } from "./protocol.ts";
 
 const readAt = promisify(read);
 const BLOCK_BYTES = 256 * 1024;
 
 /**
  * The answer for an open regular file: 200, 206, 304 or 416 (RFC 9110, one range). The descriptor is closed when the body
- * was read, was given up, or is not needed.
+ * was read, was given up, or is not needed. A reader on this host gets a handle instead of the body (protocol.ts).
  */
 export function fileResponse(
   fd: number,
@@ -37,6 +38,14 @@ export function fileResponse(
   if (range !== null) more["Content-Range"] = `bytes ${start}-${end - 1}/${stats.size}`;
   const status = range === null ? 200 : 206;
   if (method === "HEAD") return answer(status, more);
+  if (headers.has(LOCAL_READER)) {
+    setTimeout(() => closeSync(fd), HANDED_OVER_MS).unref();
+    const handle = `/proc/${process.pid}/fd/${fd} ${start} ${end}`;
+    return new Response(null, {
+      status,
+      headers: { ...common, ...more, "Content-Length": "0", [FILE_HANDLE]: handle },
+    });
+  }
   return new Response(bodyOf(fd, start, end, signal), { status, headers: { ...common, ...more } });
 }
 

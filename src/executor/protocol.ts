@@ -143,6 +143,21 @@ export type FileEntry = {
   mode: string;
 };
 
+/**
+ * The answer to a GET or HEAD of a file: status (200, 206, 304, 416) and headers (Content-Length, ETag, Content-Range,
+ * Last-Modified) ready to pass on. A body of known length is a Blob where the file can be read here, which is the only kind
+ * of streamed body that Bun.serve sends with its Content-Length.
+ */
+export type FileRead = { status: number; headers: Headers; body: Blob | ReadableStream<Uint8Array> | null };
+
+/**
+ * Names an open file to a peer on the same host: `<path> <start> <end>`. The descriptor stays open for HANDED_OVER_MS. Sent
+ * instead of the body when the request has LOCAL_READER.
+ */
+export const FILE_HANDLE = "x-sandbox-file";
+export const LOCAL_READER = "x-sandbox-local";
+export const HANDED_OVER_MS = 30_000;
+
 export type FileWritten = { path: string; size: number; created: boolean };
 
 export type Check = { name: string; ok: boolean; found: string; remedy?: string };
@@ -172,14 +187,14 @@ export interface Executor {
   cancel(id: string): Promise<void>;
   deleteExecution(id: string): Promise<void>;
   listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]>;
-  /** GET or HEAD of a file: the executor's response, its headers (Content-Length, ETag, Content-Range, Last-Modified) and status (200, 206, 304) ready to pass on. */
+  /** GET or HEAD of a file. */
   readFile(
     sandboxId: string,
     path: string,
     method: "GET" | "HEAD",
     headers: Headers,
     signal?: AbortSignal,
-  ): Promise<Response>;
+  ): Promise<FileRead>;
   writeFile(
     sandboxId: string,
     path: string,

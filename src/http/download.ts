@@ -1,13 +1,17 @@
 import { Type } from "@sinclair/typebox";
+import type { FileRead } from "../executor/protocol.ts";
 import type { Workspaces } from "../workspaces/workspaces.ts";
 import { attachment } from "./content-disposition.ts";
 import type { Answer, Exchange, Reply } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
+import type { Spool } from "./spool.ts";
 import { baseName } from "./workspace-path.ts";
 
 /** What is passed on of the caller's headers, and of the answer's. */
 const ASKED = ["range", "if-range", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since"];
-const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified"];
+const ANSWERED = ["content-range", "accept-ranges", "etag", "last-modified"];
+
+const BODY_STATUSES = [200, 206];
 
 const bytes = { "application/octet-stream": { schema: Type.String({ format: "binary" }) } };
 
@@ -18,17 +22,21 @@ export const downloadAnswers: Record<number, Answer> = {
 };
 
 /**
- * The file's bytes, as they come. It is always an attachment of no type that a browser would run: what a sandbox wrote
- * must not act in the name of this origin.
+ * The file's bytes with their length, or as a stream when they are too many to be held. It is always an attachment of no
+ * type that a browser would run: what a sandbox wrote must not act in the name of this origin.
  */
 export async function download(
   workspaces: Workspaces,
+  spool: Spool,
   { request, tenant }: Exchange,
   sessionId: string,
   path: string,
-  method: "GET" | "HEAD",
 ): Promise<Reply> {
-  const file = await workspaces.read(tenant, sessionId, path, method, only(ASKED, request.headers), request.signal);
+  const asked = only(ASKED, request.headers);
+  const read = (method: "GET" | "HEAD"): Promise<Response> =>
+    workspaces.read(tenant, sessionId, path, method, asked, request.signal);
+  const head = await read("HEAD");
+  const file = request.method === "GET" && BODY_STATUSES.includes(head.status) ? await read("GET") : head;
   if (file.status === 416) {
     await file.body?.cancel();
     const size = file.headers.get("content-range") ?? "";
@@ -42,9 +50,11 @@ export async function download(
     "Cache-Control": "no-cache",
   };
   for (const [name, value] of only(ANSWERED, file.headers)) headers[name] = value;
-  const hasBody = method === "GET" && file.status !== 304 && file.body !== null;
-  if (!hasBody) await file.body?.cancel();
-  return { status: file.status, headers, ...(hasBody && file.body !== null ? { stream: file.body } : {}) };
+  const { status } = file;
+  if (file === head) headers["Content-Length"] = head.headers.get("content-length") ?? "0";
+  if (file.body === null) return { status, headers };
+  const isHeld = spool.hasRoomFor(Number(head.headers.get("content-length")));
+  return { status, headers, ...(isHeld ? { whole: await spool.hold(file.body) } : { stream: file.body }) };
 }
 
 function only(names: readonly string[], headers: Headers): Headers {

@@ -22,7 +22,7 @@ export type Exchange = {
 export type Reply = {
   status: number;
   json?: unknown;
-  stream?: ReadableStream<Uint8Array>;
+  stream?: ReadableStream<Uint8Array> | Blob;
   /** Resolves when the stream has ended or its reader has left. */
   finished?: Promise<void>;
   headers?: Record<string, string>;

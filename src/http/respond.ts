@@ -48,7 +48,7 @@ export async function respond(
 
 /** A HEAD of a stream has its headers alone; Bun would wait for the first bytes. */
 async function dropStream(reply: Reply): Promise<void> {
-  await reply.stream?.cancel();
+  if (reply.stream instanceof ReadableStream) await reply.stream.cancel();
   delete reply.stream;
 }
 
@@ -65,7 +65,7 @@ function toResponse(around: Surroundings, exchange: LiveExchange, reply: Reply):
     ...(around.corsOrigins.length === 0 ? {} : corsHeaders(exchange.request.headers.get("origin"), around.corsOrigins)),
     ...reply.headers,
   };
-  let body: string | ReadableStream<Uint8Array> | null = reply.stream ?? reply.text ?? null;
+  let body: string | ReadableStream<Uint8Array> | Blob | null = reply.stream ?? reply.text ?? null;
   if (reply.json !== undefined) {
     headers["Content-Type"] = "application/json";
     body = JSON.stringify(reply.json);

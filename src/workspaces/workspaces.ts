@@ -1,4 +1,4 @@
-import type { Executor, FileEntry, FileWritten } from "../executor/protocol.ts";
+import type { Executor, FileEntry, FileRead, FileWritten } from "../executor/protocol.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 
@@ -32,7 +32,7 @@ export class Workspaces {
     return (await this.#executorOf(tenant, sessionId)).listFiles(sessionId, path, options);
   }
 
-  /** A response whose status (200, 206, 304, 416), headers and streamed body answer the GET or HEAD of `headers`. */
+  /** The answer to the GET or HEAD with `headers`; status 416 is for the caller to turn into an error. */
   async read(
     tenant: string,
     sessionId: string,
@@ -40,7 +40,7 @@ export class Workspaces {
     method: "GET" | "HEAD",
     headers: Headers,
     signal?: AbortSignal,
-  ): Promise<Response> {
+  ): Promise<FileRead> {
     return (await this.#executorOf(tenant, sessionId)).readFile(sessionId, path, method, headers, signal);
   }
 
