@@ -24,13 +24,13 @@ function commandLine(pid: number): string {
   }
 }
 
-/** Host pid of the init above the one process with this command line, which may be about to start. */
+/** Host pid of the init above a process with this command line, which may be about to start. */
 async function initAbove(command: string): Promise<number> {
   while (processes(command).length === 0) await Bun.sleep(5);
-  const [pid = 0] = processes(command);
-  const init = parentOf(parentOf(pid));
-  if (!commandLine(init).startsWith("/.sandbox/init")) throw new Error(`${init} is not an init: ${commandLine(init)}`);
-  return init;
+  let pid = processes(command)[0] ?? 1;
+  while (pid > 1 && !commandLine(pid).startsWith("/.sandbox/init")) pid = parentOf(pid);
+  if (pid <= 1) throw new Error(`there is no init above ${command}`);
+  return pid;
 }
 
 function parentOf(pid: number): number {
