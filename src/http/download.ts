@@ -4,14 +4,11 @@ import type { Workspaces } from "../workspaces/workspaces.ts";
 import { attachment } from "./content-disposition.ts";
 import type { Answer, Exchange, Reply } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
-import type { Spool } from "./spool.ts";
 import { baseName } from "./workspace-path.ts";
 
 /** What is passed on of the caller's headers, and of the answer's. */
 const ASKED = ["range", "if-range", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since"];
-const ANSWERED = ["content-range", "accept-ranges", "etag", "last-modified"];
-
-const BODY_STATUSES = [200, 206];
+const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified"];
 
 const bytes = { "application/octet-stream": { schema: Type.String({ format: "binary" }) } };
 
@@ -22,23 +19,19 @@ export const downloadAnswers: Record<number, Answer> = {
 };
 
 /**
- * The file's bytes with their length, or as a stream when they are too many to be held. It is always an attachment of no
- * type that a browser would run: what a sandbox wrote must not act in the name of this origin.
+ * The file's bytes, as they come. It is always an attachment of no type that a browser would run: what a sandbox wrote
+ * must not act in the name of this origin.
  */
 export async function download(
   workspaces: Workspaces,
-  spool: Spool,
   { request, tenant }: Exchange,
   sessionId: string,
   path: string,
+  method: "GET" | "HEAD",
 ): Promise<Reply> {
-  const asked = only(ASKED, request.headers);
-  const read = (method: "GET" | "HEAD"): Promise<Response> =>
-    workspaces.read(tenant, sessionId, path, method, asked, request.signal);
-  const head = await read("HEAD");
-  const file = request.method === "GET" && BODY_STATUSES.includes(head.status) ? await read("GET") : head;
+  const file = await workspaces.read(tenant, sessionId, path, method, only(ASKED, request.headers), request.signal);
   if (file.status === 416) {
-    await file.body?.cancel();
+    await drop(file.body);
     const size = file.headers.get("content-range") ?? "";
     throw new ErrorWithHeaders("range_not_satisfiable", "the file has no such bytes", { "Content-Range": size });
   }
@@ -50,11 +43,13 @@ export async function download(
     "Cache-Control": "no-cache",
   };
   for (const [name, value] of only(ANSWERED, file.headers)) headers[name] = value;
-  const { status } = file;
-  if (file === head) headers["Content-Length"] = head.headers.get("content-length") ?? "0";
-  if (file.body === null) return { status, headers };
-  const isHeld = spool.hasRoomFor(Number(head.headers.get("content-length")));
-  return { status, headers, ...(isHeld ? { whole: await spool.hold(file.body) } : { stream: file.body }) };
+  const hasBody = method === "GET" && file.status !== 304 && file.body !== null;
+  if (!hasBody) await drop(file.body);
+  return { status: file.status, headers, ...(hasBody && file.body !== null ? { stream: file.body } : {}) };
+}
+
+async function drop(body: FileRead["body"]): Promise<void> {
+  if (body instanceof ReadableStream) await body.cancel();
 }
 
 function only(names: readonly string[], headers: Headers): Headers {
