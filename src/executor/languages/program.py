@@ -71,10 +71,10 @@ def rehearse(times):
 
 def run(at_end=None):
     """Runs the program and ends the process; calls `at_end` once the code has run."""
+    gc.freeze()  # what is here now outlives the program
     with io.FileIO(3) as file:
         job = json.loads(file.readall())
     enter(job)
-    gc.freeze()
     gc.enable()
     code = run_code(job)
     del job
@@ -260,7 +260,7 @@ def print_thread_exception(args):
 
 def finish(code):
     """What the interpreter does at its end, short of taking itself apart: threads and exit handlers run, the program's
-    objects are dropped, its files are flushed."""
+    files are flushed, its objects dropped."""
     try:
         threading._shutdown()
     except BaseException as error:
@@ -269,13 +269,15 @@ def finish(code):
     if not flush(sys.stdout) and code == 0:
         code = 120
     flush(sys.stderr)
+    # Before the collection, which finalizes a file in parts and in any order.
+    for thing in gc.get_objects():
+        if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+            flush(thing)
+    thing = None
     sys.modules.pop("__main__", None)
     sys.last_type = sys.last_value = sys.last_traceback = None
     # A full collection also empties the interpreter's free lists, which costs more than all else here.
     gc.collect(2 if gc.get_count()[2] else 1)
-    for thing in gc.get_objects():
-        if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
-            flush(thing)
     if code < 0:
         import signal
 

@@ -1,0 +1,86 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { launchPlan, zygoteCommand, type Command, type SandboxPaths } from "../../src/executor/languages/launch.ts";
+import type { Outcome, RunProgram } from "./programs/program.ts";
+
+const LANGUAGES = join(import.meta.dir, "../../src/executor/languages");
+
+/** Runs Python programs without a sandbox, with any interpreter of this machine: harness.py plays init. */
+export class Direct {
+  readonly #workspace = mkdtempSync("/tmp/languages-");
+  readonly #paths: SandboxPaths;
+  readonly #harness = Bun.spawn(["/usr/bin/python3", "-B", join(import.meta.dir, "harness.py")], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  readonly #answers: AsyncIterator<string>;
+
+  constructor(python: string) {
+    this.#paths = { runtime: LANGUAGES, workspace: this.#workspace, python, shell: "/bin/bash", layers: [] };
+    this.#answers = lines(this.#harness.stdout);
+  }
+
+  async startZygote(preload: readonly string[] = []): Promise<void> {
+    await this.#ask({ zygote: withoutBytecode(zygoteCommand(preload, this.#paths)) });
+  }
+
+  readonly run: RunProgram = async ({ language, code, event, stdin, env, timeout }) => {
+    const request = { language, code, event: event ?? null, timeoutMs: (timeout ?? 30) * 1000 };
+    const plan = withoutBytecode(launchPlan(request, env ?? {}, this.#paths));
+    const base64 = (bytes: Uint8Array | string | null | undefined): string =>
+      Buffer.from(bytes ?? "").toString("base64");
+    const job = base64(plan.job);
+    const answer = await this.#ask({ run: { ...plan, job, stdin: base64(stdin), timeout_s: timeout ?? 30 } });
+    return outcome(answer as HarnessAnswer);
+  };
+
+  async stop(): Promise<void> {
+    await this.#harness.stdin.end();
+    await this.#harness.exited;
+    rmSync(this.#workspace, { recursive: true, force: true });
+  }
+
+  async #ask(request: unknown): Promise<unknown> {
+    void this.#harness.stdin.write(`${JSON.stringify(request)}\n`);
+    await this.#harness.stdin.flush();
+    const { value, done } = await this.#answers.next();
+    if (done === true) throw new Error("the harness ended");
+    return JSON.parse(value);
+  }
+}
+
+type HarnessAnswer = { status: number; stdout: string; stderr: string; result: string; timeout: boolean };
+
+/** PATH without the sandbox's own programs; the rest as planned. */
+function withoutBytecode<T extends Command>(command: T): T {
+  return { ...command, env: { ...command.env, PYTHONDONTWRITEBYTECODE: "1" } };
+}
+
+/** Told as the executor tells it, as far as the table looks. */
+function outcome(answer: HarnessAnswer): Outcome {
+  const text = (base64: string): string => Buffer.from(base64, "base64").toString();
+  const signal = answer.status & 0x7f;
+  const code = signal === 0 ? answer.status >> 8 : 128 + signal;
+  const result = answer.result === "" ? {} : (JSON.parse(text(answer.result)) as Record<string, any>); // oxlint-disable-line typescript/no-explicit-any -- what the runner wrote
+  const error = result["error"] as { kind: string; message: string } | undefined;
+  const own = error?.kind ?? (signal === 0 ? "exit_code" : "signal");
+  return {
+    status: answer.timeout ? "timeout" : code === 0 ? "completed" : "failed",
+    exit_code: answer.timeout ? 124 : code,
+    reason: answer.timeout ? "timeout" : code === 0 ? null : own,
+    error_message: error?.message ?? null,
+    stdout: text(answer.stdout),
+    stderr: text(answer.stderr),
+    return_value: result["return_value"] ?? null,
+  };
+}
+
+async function* lines(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
+  let rest = "";
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    const parts = (rest + chunk).split("\n");
+    rest = parts.pop() ?? "";
+    yield* parts;
+  }
+}
