@@ -193,6 +193,11 @@ static int kill_descendants(pid_t root) {
   for (int i = 0; i < n; i++) if (in[i] && pids[i] != root) { kill(pids[i], SIGKILL); killed++; }
   return killed;
 }
+/* Ends everything but init. Outside a PID namespace of its own, -1 would be the whole machine: only descendants there. */
+static void kill_all(void) {
+  if (is_pid1) kill(-1, SIGKILL);
+  else for (int rounds = 0; kill_descendants(getpid()) > 0 && rounds < 100; rounds++) while (waitpid(-1, 0, WNOHANG) > 0) {}
+}
 static void reap(void) {
   for (;;) {
     int st; struct rusage ru; pid_t pid = wait4(-1, &st, WNOHANG, &ru); if (pid <= 0) return;
@@ -208,7 +213,7 @@ static void on_kill(uint32_t id) {
   kill(p->pid, SIGSTOP);
   int rounds = 0; while (kill_descendants(p->pid) > 0 && ++rounds < 400) { reap(); if (p->exited) break; if (rounds > 20) usleep(1000); }
   if (!p->exited) kill(p->pid, SIGKILL);
-  if (rounds >= 400) kill(-1, SIGKILL);
+  if (rounds >= 400) kill_all();
   p->killing = 2;
 }
 static void zygote_reply(void) {
@@ -274,9 +279,9 @@ static int run_init(void) {
     if (poll(f, n, soon) < 0 && errno != EINTR) die("poll");
     for (int i = 0; i < n; i++) { if (!f[i].revents) continue; struct proc *p = w[i].p;
       if (w[i].kind == 0) {
-        static uint8_t b[CHUNK]; ssize_t k = read(0, b, CHUNK); if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR)) { kill(-1, SIGKILL); _exit(0); }
+        static uint8_t b[CHUNK]; ssize_t k = read(0, b, CHUNK); if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR)) { kill_all(); _exit(0); }
         if (k > 0) put(&inq, b, k);
-        while (left(&inq) >= HEADER) { const uint8_t *h = inq.p + inq.off; uint32_t len = rd32(h); if (len > MAX_IN * 2) { send_text(PROTO_ERROR, 0, "frame too large"); flush_out(); kill(-1, SIGKILL); _exit(1); } if (left(&inq) < HEADER + len) break; inq.off += HEADER + len; handle(h[4], h[5], rd32(h + 8), h + HEADER, len); }
+        while (left(&inq) >= HEADER) { const uint8_t *h = inq.p + inq.off; uint32_t len = rd32(h); if (len > MAX_IN * 2) { send_text(PROTO_ERROR, 0, "frame too large"); flush_out(); kill_all(); _exit(1); } if (left(&inq) < HEADER + len) break; inq.off += HEADER + len; handle(h[4], h[5], rd32(h + 8), h + HEADER, len); }
       } else if (w[i].kind == 2) { struct signalfd_siginfo si; while (read(sfd, &si, sizeof si) > 0) {} reap(); }
       else if (w[i].kind == 3) { if (zyg.sock >= 0) zygote_reply(); }
       else if (p && p->used && w[i].fd && *w[i].fd == f[i].fd && w[i].kind >= OUT) pump_out(p, w[i].fd, w[i].kind);
