@@ -8,12 +8,14 @@ import { decodeOutput, incompleteTail } from "./utf8.ts";
 /**
  * The journal's bytes from entry `after + 1`, live: the stream closes when the journal has ended and all of it was read.
  * Reads the file as fast as the reader takes it, in blocks that need not end with an entry. Cancelling frees the source.
+ * `patienceMs`: how long the first read waits for more than is there, so that a short execution is one block in one piece.
  */
-export function followJournal(source: JournalSource, after: number): ReadableStream<Uint8Array> {
+export function followJournal(source: JournalSource, after: number, patienceMs = 0): ReadableStream<Uint8Array> {
   let position = 0;
   let found = after <= 0;
   let stopWaiting: (() => void) | null = null;
   let stopped = false;
+  let patient = patienceMs > 0;
 
   const find = (): void => {
     position = findEntry(source.fd, position, source.size, after + 1);
@@ -23,9 +25,22 @@ export function followJournal(source: JournalSource, after: number): ReadableStr
     new Promise((resolve) => {
       stopWaiting = source.onGrowth(resolve);
     });
+  let wake: (() => void) | null = null;
+  const grownSoon = async (): Promise<void> => {
+    const timer = setTimeout(() => wake?.(), patienceMs);
+    await new Promise<void>((resolve) => {
+      wake = resolve;
+      stopWaiting = source.onGrowth(resolve);
+    });
+    clearTimeout(timer);
+    stopWaiting?.();
+  };
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
+        if (patient && !source.ended) await grownSoon();
+        patient = false;
+        if (stopped) return;
         if (!found) find();
         while (position >= source.size && !source.ended) {
           await grown();
@@ -44,6 +59,7 @@ export function followJournal(source: JournalSource, after: number): ReadableStr
         if (stopped) return;
         stopped = true;
         stopWaiting?.();
+        wake?.();
         source.release();
       },
     },

@@ -20,6 +20,8 @@ export type ServerOptions = {
   log: Log;
 };
 
+/** Longer than a warm handler takes, shorter than anybody notices: its whole journal then goes in one piece. */
+const PATIENCE_MS = 5;
 /** Bodies of JSON requests: the API's own limit, with room for what escaping adds. */
 const MAX_JSON_BYTES = 128 * 1024 * 1024;
 
@@ -116,7 +118,7 @@ export class ExecutorServer {
     const { sandboxes } = this.#o;
     switch (`${request.method} ${part ?? ""}`) {
       case "PUT ":
-        return stream(followJournal(sandboxes.execute(id, checkRequest(await json(request))), 0));
+        return stream(followJournal(sandboxes.execute(id, checkRequest(await json(request))), 0, PATIENCE_MS));
       case "GET journal":
         return stream(followJournal(sandboxes.journal(id), Number(url.searchParams.get("after") ?? 0)));
       case "GET output":
