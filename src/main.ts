@@ -6,6 +6,10 @@ type Command = { about: string; run: () => Promise<(argv: string[]) => Promise<n
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Record<string, Command> = {
   serve: { about: "run the control plane", run: async () => (await import("./cli/serve.ts")).serveCommand },
+  run: {
+    about: "run a file in a sandbox and follow its output",
+    run: async () => (await import("./cli/run.ts")).runCommand,
+  },
   keys: { about: "make, list and revoke API keys", run: async () => (await import("./cli/keys.ts")).keysCommand },
   images: {
     about: "import, list and remove root file systems",

@@ -1,0 +1,164 @@
+import { LANGUAGES, type Language } from "../executor/protocol.ts";
+
+export type RunOptions = {
+  file: string;
+  language: Language | null;
+  session: string | null;
+  template: string | null;
+  server: string | null;
+  timeoutS: number;
+  env: Record<string, string>;
+  event: unknown;
+  uploads: string[];
+  downloads: string[];
+  keep: boolean;
+  stdin: boolean;
+};
+
+/** What the person typed can't be used; the message says what to do. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "UsageError";
+  }
+}
+
+export const RUN_HELP = `sandbox run: runs a file in a sandbox and shows its output as it comes
+
+Usage: sandbox run [OPTIONS] FILE|-
+
+  --language L      python, javascript, typescript or shell; else told from the file's ending or first line
+  --session ID      run in this session; else a new one is made and deleted afterwards
+  --template T      template of the new session (python-basic, or nodejs-basic for JavaScript and TypeScript)
+  --server URL      the service to use (or SANDBOX_URL), with the key in SANDBOX_API_KEY;
+                    without one, a service is started for this run alone
+  --timeout S       time limit in seconds (300)
+  --env NAME=VALUE  a variable; may be given again
+  --event JSON      what handler(event) gets
+  --stdin           hand this command's standard input to the program
+  --upload FILE     put a file into the workspace first; may be given again
+  --download PATH   fetch a file from the workspace afterwards; may be given again
+  --keep            leave the new session alive and say its id
+
+Exit code: the program's own; 124 after the time limit, 130 when cancelled (Ctrl-C), 125 when the sandbox was lost.
+`;
+
+const ENDINGS: Record<string, Language> = {
+  py: "python",
+  js: "javascript",
+  mjs: "javascript",
+  cjs: "javascript",
+  ts: "typescript",
+  mts: "typescript",
+  sh: "shell",
+  bash: "shell",
+};
+
+/** Throws UsageError. */
+export function parseRunOptions(argv: readonly string[]): RunOptions {
+  const options: RunOptions = {
+    file: "",
+    language: null,
+    session: null,
+    template: null,
+    server: process.env["SANDBOX_URL"] ?? null,
+    timeoutS: 300,
+    env: {},
+    event: null,
+    uploads: [],
+    downloads: [],
+    keep: false,
+    stdin: false,
+  };
+  const files: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] ?? "";
+    if (!word.startsWith("--")) {
+      files.push(word);
+      continue;
+    }
+    if (word === "--keep") options.keep = true;
+    else if (word === "--stdin") options.stdin = true;
+    else {
+      const equals = word.indexOf("=");
+      const value = equals < 0 ? argv[++i] : word.slice(equals + 1);
+      if (value === undefined) throw new UsageError(`${word} needs a value; see sandbox run --help`);
+      take(options, equals < 0 ? word : word.slice(0, equals), value);
+    }
+  }
+  const [file, ...more] = files;
+  if (file === undefined || more.length > 0)
+    throw new UsageError("sandbox run takes one FILE, or - for standard input; see sandbox run --help");
+  if (file === "-" && options.stdin)
+    throw new UsageError("--stdin can't be used when the program itself is read from standard input");
+  return { ...options, file };
+}
+
+function take(options: RunOptions, flag: string, value: string): void {
+  switch (flag) {
+    case "--language":
+      options.language =
+        LANGUAGES.find((one) => one === value) ?? fail(`--language ${value}: allowed is ${LANGUAGES.join(", ")}`);
+      return;
+    case "--session":
+      options.session = value;
+      return;
+    case "--template":
+      options.template = value;
+      return;
+    case "--server":
+      options.server = URL.canParse(value)
+        ? value
+        : fail(`--server ${value}: allowed is a URL such as http://127.0.0.1:8000`);
+      return;
+    case "--timeout":
+      options.timeoutS = Number(value);
+      if (!(options.timeoutS >= 1 && options.timeoutS <= 3600))
+        fail(`--timeout ${value}: allowed is 1 to 3600 seconds`);
+      return;
+    case "--env": {
+      const equals = value.indexOf("=");
+      if (equals < 1) fail(`--env ${value}: allowed is NAME=VALUE`);
+      options.env[value.slice(0, equals)] = value.slice(equals + 1);
+      return;
+    }
+    case "--event":
+      options.event = parseJson(value);
+      return;
+    case "--upload":
+      options.uploads.push(value);
+      return;
+    case "--download":
+      options.downloads.push(value);
+      return;
+    default:
+      fail(`there is no option ${flag}; see sandbox run --help`);
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return fail("--event is not JSON");
+  }
+}
+
+function fail(message: string): never {
+  throw new UsageError(message);
+}
+
+/** The language of a program by its file's ending, else by its first line. Throws UsageError when neither tells. */
+export function languageOf(file: string, code: string): Language {
+  const ending = ENDINGS[file.split(".").at(-1)?.toLowerCase() ?? ""];
+  if (ending !== undefined && file.includes(".")) return ending;
+  const program = /^#!.*?([a-z]+)[\d.]*\s*$/.exec(code.split("\n", 1)[0] ?? "")?.[1] ?? "";
+  const known: Record<string, Language> = {
+    python: "python",
+    bash: "shell",
+    sh: "shell",
+    node: "javascript",
+    bun: "typescript",
+  };
+  return known[program] ?? fail(`the language of ${file} can't be told: give it with --language`);
+}
