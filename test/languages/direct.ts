@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { launchPlan, zygoteCommand, type Command, type SandboxPaths } from "../../src/executor/languages/launch.ts";
+import { launchPlan, zygoteCommand, type SandboxPaths } from "../../src/executor/languages/launch.ts";
 import type { Outcome, RunProgram } from "./programs/program.ts";
 
 const LANGUAGES = join(import.meta.dir, "../../src/executor/languages");
@@ -16,18 +16,25 @@ export class Direct {
   });
   readonly #answers: AsyncIterator<string>;
 
-  constructor(python: string) {
-    this.#paths = { runtime: LANGUAGES, workspace: this.#workspace, python, shell: "/bin/bash", layers: [] };
+  constructor(python: string, layers: readonly string[] = []) {
+    this.#paths = { runtime: LANGUAGES, workspace: this.#workspace, python, shell: "/bin/bash", layers };
     this.#answers = lines(this.#harness.stdout);
   }
 
-  async startZygote(preload: readonly string[] = []): Promise<void> {
-    await this.#ask({ zygote: withoutBytecode(zygoteCommand(preload, this.#paths)) });
+  /** Its pid. */
+  async startZygote(preload: readonly string[] = []): Promise<number> {
+    const { pid } = (await this.#ask({ zygote: zygoteCommand(preload, this.#paths) })) as { pid: number };
+    return pid;
+  }
+
+  /** The process that plays init: the parent of the zygote and of all that it forks. */
+  get initPid(): number {
+    return this.#harness.pid;
   }
 
   readonly run: RunProgram = async ({ language, code, event, stdin, env, timeout }) => {
     const request = { language, code, event: event ?? null, timeoutMs: (timeout ?? 30) * 1000 };
-    const plan = withoutBytecode(launchPlan(request, env ?? {}, this.#paths));
+    const plan = launchPlan(request, env ?? {}, this.#paths);
     const base64 = (bytes: Uint8Array | string | null | undefined): string =>
       Buffer.from(bytes ?? "").toString("base64");
     const job = base64(plan.job);
@@ -51,11 +58,6 @@ export class Direct {
 }
 
 type HarnessAnswer = { status: number; stdout: string; stderr: string; result: string; timeout: boolean };
-
-/** PATH without the sandbox's own programs; the rest as planned. */
-function withoutBytecode<T extends Command>(command: T): T {
-  return { ...command, env: { ...command.env, PYTHONDONTWRITEBYTECODE: "1" } };
-}
 
 /** Told as the executor tells it, as far as the table looks. */
 function outcome(answer: HarnessAnswer): Outcome {

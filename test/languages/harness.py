@@ -1,12 +1,14 @@
 """Runs programs as init does, without a sandbox around them: fds 0-4 are pipes, Python comes from a zygote that answers over
 a SEQPACKET socket. One JSON request a line on stdin, one JSON answer a line on stdout; bytes are base64.
 
-    {"zygote": {argv, env, cwd}}                                                          starts the zygote; answers {}
-    {"run": {mode, argv, env, cwd, job, stdin, timeout_s, kill_zygote?}}
+    {"zygote": {argv, env, cwd}}                                                          starts the zygote; answers {"pid"}
+    {"run": {mode, argv, env, cwd, job, stdin, timeout_s}}
         answers {"status": wait status, "stdout", "stderr", "result", "ms": from request to exit, "timeout": bool}"""
 
 import array
 import base64
+import ctypes
+import fcntl
 import json
 import os
 import selectors
@@ -20,10 +22,8 @@ class Harness:
     def __init__(self):
         self.zygote = None
         self.pid = 0
-        self.command = None
 
     def start_zygote(self, command):
-        self.command = command
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
@@ -69,11 +69,7 @@ class Harness:
         pid = os.fork()
         if pid == 0:
             os.setsid()
-            for fd in inside:
-                os.set_inheritable(fd, True)
-            moved = [os.dup(fd) if fd > 4 else fd for fd in inside]
-            high = [__import__("fcntl").fcntl(fd, 0, 20) for fd in moved]
-            for target, fd in enumerate(high):
+            for target, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in inside]):
                 os.dup2(fd, target)
             os.closerange(5, 64)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -143,12 +139,14 @@ class Harness:
 
 def main():
     harness = Harness()
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as init is one
     for line in sys.stdin:
         request = json.loads(line)
         answer = {}
         if "zygote" in request:
             harness.stop_zygote()
             harness.start_zygote(request["zygote"])
+            answer = {"pid": harness.pid}
         else:
             answer = harness.run(request["run"])
         print(json.dumps(answer), flush=True)

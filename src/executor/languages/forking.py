@@ -20,6 +20,11 @@ class ForkHooks:
         else:
             self.register(**hooks)
 
+    def run_in_child(self):
+        """For a child of a zygote that has more than one thread after all: a library started it."""
+        for hooks in self.kept:
+            hooks.get("after_in_child", int)()
+
     def release(self):
         os.register_at_fork = self.register
         for hooks in self.kept:
@@ -29,10 +34,10 @@ class ForkHooks:
 class Forker:
     """Makes children of this process's parent, as `fork` makes children of this process."""
 
-    def __init__(self):
+    def __init__(self, hooks):
         import ctypes
 
-        self.c = ctypes
+        self.c, self.hooks = ctypes, hooks
         self.lib = ctypes.PyDLL(None, use_errno=True)
         self.lib.syscall.restype = ctypes.c_long
         for name in ("PyOS_BeforeFork", "PyOS_AfterFork_Child", "PyOS_AfterFork_Parent"):
@@ -90,6 +95,7 @@ class Forker:
             if child == 0:
                 os.close(read)
                 os.close(write)
+                self.hooks.run_in_child()
                 return 0
             os.write(write, child.to_bytes(4, "little", signed=True))
             os._exit(0)

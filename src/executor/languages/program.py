@@ -262,7 +262,8 @@ def finish(code):
     """What the interpreter does at its end, short of taking itself apart: threads and exit handlers run, the program's
     files are flushed, its objects dropped."""
     try:
-        threading._shutdown()
+        if threading.active_count() > 1 or threading._threading_atexits:
+            threading._shutdown()
     except BaseException as error:
         show(error)
     atexit._run_exitfuncs()

@@ -19,13 +19,11 @@ xml.etree.ElementTree secrets zoneinfo configparser html platform""".split()
 
 
 def quietly_import(name):
-    """Seconds that it took. A module that cannot be imported is the program's own matter."""
-    started = time.monotonic()
+    """A module that cannot be imported is the program's own matter."""
     try:
         __import__(name)
     except Exception:
         pass
-    return time.monotonic() - started
 
 
 def import_with_one_thread(names):
@@ -41,21 +39,23 @@ def import_with_one_thread(names):
     sys.path[:] = path
 
 
-# How long a process made ahead waits for its program.
-SPARE_LIFE_MS = 10_000
+NEVER = float("inf")
+# Seconds: how long a process made ahead waits for its program; how long one is not made because a program still runs;
+# when imports begin; how long requests may keep one from being done.
+SPARE_LIFE_S, SPARE_DELAY_S, FIRST_IMPORT_S, IMPORT_PATIENCE_S = 10, 0.02, 0.05, 1
 
 
 class Zygote:
     """Answers requests. After one it forks ahead for the next, so that most programs find their process made; that one
-    goes after a while without use. In between it imports modules: a quarter of the time at most, so that a machine which
-    starts many sandboxes at once runs their programs first."""
+    goes after a while without use. In between it imports modules, a quarter of the time at most: a machine that starts
+    many sandboxes at once runs their programs first."""
 
     def __init__(self, preload, fork_hooks):
         import mmap
         import select
         import _socket
 
-        self.forker, self.fork_hooks = Forker(), fork_hooks
+        self.forker, self.fork_hooks = Forker(fork_hooks), fork_hooks
         self.forker.lib.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: closes its memory to the programs
         self.socketpair = _socket.socketpair
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, 3)
@@ -64,12 +64,12 @@ class Zygote:
         self.poll = select.poll()
         self.poll.register(3, select.POLLIN)
         self.spare = None  # (pid, socket)
-        self.last_program = None  # pidfd; -1: there is none
+        self.program_fd = -1  # pidfd of the last program, while no spare follows it
         self.successor = None  # socket
+        self.import_at, self.spare_at, self.drop_at = time.monotonic() + FIRST_IMPORT_S, NEVER, NEVER
         # One byte a module of ON_DEMAND: 1 set by a program that imported it, 2 once it is imported here.
         self.wanted = mmap.mmap(-1, len(ON_DEMAND))
-        self.common = iter(COMMON)
-        self.preload = preload
+        self.common, self.preload = COMMON[::-1], preload
         self.prepare_program()
 
     def prepare_program(self):
@@ -86,62 +86,68 @@ class Zygote:
 
     def serve(self):
         """Returns in children, as the program of one request; ends with the socket."""
-        pause_ms = 50
         while True:
             gc.freeze()
-            ready = [fd for fd, _ in self.poll.poll(pause_ms)]
-            if 3 in ready:
-                if self.answer():
-                    return
-                pause_ms = 20
-            elif self.successor and self.successor.fileno() in ready:
+            is_import_due = self.has_imports()
+            next_at = min(self.import_at if is_import_due else NEVER, self.spare_at, self.drop_at)
+            wait_ms = None if next_at == NEVER else max(0, (next_at - time.monotonic()) * 1000 + 0.5)
+            ready = [fd for fd, _ in self.poll.poll(wait_ms)]
+            if 3 in ready and self.answer():
+                return
+            if self.successor and self.successor.fileno() in ready:
                 self.hand_over()
-            elif self.last_program is not None:
+                continue
+            now = time.monotonic()
+            if self.program_fd in ready:
                 # Not earlier: the program would wait for this one's processor and for locks of the memory they share.
                 self.forget_program()
+                self.spare_at = now
+            if is_import_due and now >= self.import_at + (IMPORT_PATIENCE_S if 3 in ready else 0):
+                if self.import_next():
+                    return
+            elif 3 not in ready and now >= self.spare_at:
                 if self.make_spare():
                     return
-                pause_ms = 30
-            elif self.import_next():
-                pause_ms = self.took_s * 3000
-            elif self.preload:
-                if self.start_successor():
-                    return
-            elif self.spare and pause_ms != SPARE_LIFE_MS:
-                pause_ms = SPARE_LIFE_MS
-            else:
+            elif now >= self.drop_at:
                 self.drop_spare()
-                pause_ms = None
+
+    def has_imports(self):
+        return bool(self.common or self.preload or 1 in self.wanted[:])
+
+    def import_next(self):
+        """True in a program's process, as `serve`."""
+        if self.spare:
+            self.drop_spare()
+            self.spare_at = 0
+        started = time.monotonic()
+        if self.common:
+            quietly_import(self.common.pop())
+            if not self.common:
+                program.rehearse(10)
+        elif 1 in self.wanted[:]:
+            index = self.wanted[:].index(1)
+            self.wanted[index] = 2
+            quietly_import(ON_DEMAND[index])
+        elif self.start_successor():
+            return True
+        now = time.monotonic()
+        self.import_at = now + 3 * (now - started)
+        return False
 
     def watch_program(self, pid):
         self.forget_program()
+        self.spare_at, self.drop_at = time.monotonic() + SPARE_DELAY_S, NEVER
         try:
-            self.last_program = os.pidfd_open(pid)
+            self.program_fd = os.pidfd_open(pid)
         except (AttributeError, OSError):
-            self.last_program = -1
-        else:
-            self.poll.register(self.last_program, 1)
+            return
+        self.poll.register(self.program_fd, 1)
 
     def forget_program(self):
-        if self.last_program is not None and self.last_program >= 0:
-            self.poll.unregister(self.last_program)
-            os.close(self.last_program)
-        self.last_program = None
-
-    def import_next(self):
-        """False when there is nothing to import."""
-        name = next(self.common, None)
-        if name is None and 1 in self.wanted[:]:
-            index = self.wanted[:].index(1)
-            self.wanted[index] = 2
-            name = ON_DEMAND[index]
-        if name is None:
-            return False
-        self.drop_spare()
-        self.took_s = quietly_import(name)
-        if name == COMMON[-1]:
-            program.rehearse(10)
-        return True
+        if self.program_fd >= 0:
+            self.poll.unregister(self.program_fd)
+            os.close(self.program_fd)
+            self.program_fd = -1
 
     def answer(self):
         """True in the program's process."""
@@ -149,10 +155,13 @@ class Zygote:
         if not number:
             os._exit(0)
         try:
+            if len(fds) != 5:
+                raise OSError(22, "not five descriptors")
             pid = self.give_to_spare(fds) or self.forker.fork()
         except OSError as error:
             pid = -error.errno
         if pid == 0:
+            self.leave_zygote()
             self.become_program(fds)
             return True
         self.socket.send(number + pid.to_bytes(4, "little", signed=True))
@@ -167,16 +176,22 @@ class Zygote:
 
     def make_spare(self):
         """True in the spare, once it is a program."""
+        self.forget_program()
+        self.spare_at = NEVER
         mine, its = self.socketpair()
         try:
             pid = self.forker.fork()
         except OSError:
+            mine.close()
+            its.close()
             return False
         if pid:
-            self.spare = pid, mine
+            self.spare, self.drop_at = (pid, mine), time.monotonic() + SPARE_LIFE_S
+            its.close()
             return False
         mine.close()
-        os.dup2(its.fileno(), 3, False)
+        self.leave_zygote()
+        os.dup2(its.fileno(), 3, False)  # in the place of the zygote's socket
         program.rehearse(1)
         program.enter(program.REHEARSAL)
         gc.collect(1)
@@ -203,22 +218,26 @@ class Zygote:
     def drop_spare(self):
         if self.spare:
             self.spare[1].close()
-            self.spare = None
+        self.spare, self.drop_at = None, NEVER
 
-    def become_program(self, fds):
+    def leave_zygote(self):
+        """What a child can do before it has a program."""
         if self.successor:
             self.successor.close()
         self.socket.detach()
+        self.fork_hooks.release()
+        os.setsid()
+        self.forker.lib.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: its daemons stay below it
+
+    def become_program(self, fds):
         for target, fd in enumerate(fds):
             os.dup2(fd, target, target < 3)
         os.closerange(5, 64)
-        self.fork_hooks.release()
-        self.forker.lib.prctl(4, 1, 0, 0, 0)
-        self.forker.lib.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: its daemons stay below it
-        os.setsid()
+        self.forker.lib.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: its memory is its own
         try:
-            with open("/proc/self/oom_score_adj", "wb", 0) as file:
-                file.write(b"1000")  # before init and the zygote
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(fd, b"1000")  # it goes before init and the zygote
+            os.close(fd)
         except OSError:
             pass
         self.module_count = len(sys.modules)
@@ -233,11 +252,11 @@ class Zygote:
 
     def start_successor(self):
         """Imports the named modules, which may take seconds, in a second zygote, while this one answers. True as `serve`."""
-        self.drop_spare()
         names, self.preload = self.preload, ()
         mine, its = self.socketpair()
         if self.forker.fork() == 0:
             mine.close()
+            self.forget_program()
             self.successor = its
             import_with_one_thread(names)
             its.send(b"r")
