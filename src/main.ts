@@ -10,6 +10,10 @@ const COMMANDS: Record<string, Command> = {
     about: "run a file in a sandbox and follow its output",
     run: async () => (await import("./cli/run.ts")).runCommand,
   },
+  doctor: {
+    about: "check what this machine offers, and prove the isolation",
+    run: async () => (await import("./cli/doctor.ts")).doctorCommand,
+  },
   keys: { about: "make, list and revoke API keys", run: async () => (await import("./cli/keys.ts")).keysCommand },
   images: {
     about: "import, list and remove root file systems",

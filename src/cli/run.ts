@@ -1,10 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { startApp } from "../app.ts";
-import { loadConfig } from "../config.ts";
 import { AppError } from "../errors.ts";
-import { createLog } from "../log.ts";
+import { startEmbedded } from "./embedded-service.ts";
 import { RunClient } from "./run-client.ts";
 import { languageOf, parseRunOptions, RUN_HELP, UsageError, type RunOptions } from "./run-options.ts";
 
@@ -49,25 +46,10 @@ async function programOf(file: string): Promise<string> {
   return code;
 }
 
-/** The service that was named, or one of this process's own that ends with it and leaves nothing behind. */
+/** The service that was named, or one of this process's own. */
 async function serviceFor(options: RunOptions): Promise<Service> {
-  if (options.server !== null)
-    return { url: options.server, key: process.env["SANDBOX_API_KEY"], stop: () => Promise.resolve() };
-  const given = process.env["DATA_DIR"];
-  const dataDir = given ?? (await mkdtemp("/tmp/sandbox-run-"));
-  const config = loadConfig(
-    { ...process.env, DATA_DIR: dataDir, HOST: "127.0.0.1", PORT: "0", EXECUTOR_LINGER: "false" },
-    {},
-  );
-  const app = await startApp(
-    config,
-    createLog({ level: "error", format: "text", write: (line) => process.stderr.write(line) }),
-  );
-  const stop = async (): Promise<void> => {
-    await app.stop();
-    if (given === undefined) await rm(dataDir, { recursive: true, force: true });
-  };
-  return { url: app.url, key: undefined, stop };
+  if (options.server === null) return { ...(await startEmbedded()), key: undefined };
+  return { url: options.server, key: process.env["SANDBOX_API_KEY"], stop: () => Promise.resolve() };
 }
 
 async function runOn(client: RunClient, options: RunOptions, code: string): Promise<number> {
