@@ -53,6 +53,20 @@ escaped(len(held))`,
   ),
   python(
     GROUP,
+    "memory-hidden-from-the-killer",
+    "memory is bounded also for a process that the kernel would rather not kill",
+    `
+tried()
+try:
+    with open("/proc/self/oom_score_adj", "w") as f: f.write("-1000")
+except OSError as e: print(e)
+held = []
+for i in range(64): held.append(bytearray(os.urandom(1) * (64 << 20)))
+escaped(len(held))`,
+    { mayEnd: STOPPED, timeout: 5 },
+  ),
+  python(
+    GROUP,
     "memory-in-children",
     "memory is bounded over all processes together",
     `

@@ -254,10 +254,6 @@ for top, dirs, files in os.walk("/sys/fs/cgroup"):
         if f in ("cgroup.procs", "tasks", "memory.max", "memory.limit_in_bytes", "pids.max", "release_agent"):
             try: os.open(os.path.join(top, f), os.O_WRONLY); done.append(os.path.join(top, f))
             except OSError: pass
-for path in ("/proc/self/oom_score_adj",):
-    try:
-        with open(path, "w") as f: f.write("-1000"); done.append(path)
-    except OSError: pass
 tried()
 if done: escaped(done[:5])`,
   ),

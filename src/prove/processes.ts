@@ -48,7 +48,7 @@ tried(os.path.exists("/proc/1"))`,
     "a killed zygote is replaced",
     `
 for p in /proc/[0-9]*; do
-  if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'zygote'; then kill -9 \${p#/proc/} 2>/dev/null; fi
+  if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^/usr/bin/python3 .*/zygote[.]py'; then kill -9 \${p#/proc/} 2>/dev/null; fi
 done; echo TRIED`,
   ),
   shell(
@@ -57,7 +57,7 @@ done; echo TRIED`,
     "a stopped zygote does not stop the session",
     `
 for p in /proc/[0-9]*; do
-  if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'zygote'; then kill -STOP \${p#/proc/} 2>/dev/null; fi
+  if tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^/usr/bin/python3 .*/zygote[.]py'; then kill -STOP \${p#/proc/} 2>/dev/null; fi
 done; echo TRIED`,
   ),
   python(
