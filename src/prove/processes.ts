@@ -95,11 +95,11 @@ if got: escaped(got)`,
     "bytes on any inherited descriptor are only output or one's own result",
     `
 import struct
+tried()
 frame = struct.pack("<IBBHI", 8, 0x46, 0, 0, 1) + b"\\0" * 64
 for fd in range(0, 32):
     try: os.write(fd, frame)
-    except OSError: pass
-tried()`,
+    except OSError: pass`,
     { mayEnd: ["failed"] },
   ),
   python(
