@@ -172,13 +172,13 @@ function job(
   executionId: string | null,
 ): Uint8Array {
   const { language, code, event, timeoutMs } = request;
-  const variables = paths.layers.length > 0 ? { ...pathVariables(paths), ...env } : env;
+  const variables = Object.entries(paths.layers.length > 0 ? { ...pathVariables(paths), ...env } : env);
   return encoder.encode(
     JSON.stringify({
       language,
       code,
       event: event ?? null,
-      env: variables,
+      env: Object.fromEntries(variables.map(([name, value]) => [name, value.toWellFormed()])),
       cwd: paths.workspace,
       timeout_ms: timeoutMs,
       execution_id: executionId,

@@ -64,7 +64,7 @@ class Zygote:
         self.poll = select.poll()
         self.poll.register(3, select.POLLIN)
         self.spare = None  # (pid, socket)
-        self.program_fd = -1  # pidfd of the last program, while no spare follows it
+        self.program_fd = -1  # pidfd of the last program while it runs
         self.successor = None  # socket
         self.import_at, self.spare_at, self.drop_at = time.monotonic() + FIRST_IMPORT_S, NEVER, NEVER
         # One byte a module of ON_DEMAND: 1 set by a program that imported it, 2 once it is imported here.
@@ -101,7 +101,7 @@ class Zygote:
             if self.program_fd in ready:
                 # Not earlier: the program would wait for this one's processor and for locks of the memory they share.
                 self.forget_program()
-                self.spare_at = now
+                self.spare_at = NEVER if self.spare else now
             if is_import_due and now >= self.import_at + (IMPORT_PATIENCE_S if 3 in ready else 0):
                 if self.import_next():
                     return
@@ -176,7 +176,6 @@ class Zygote:
 
     def make_spare(self):
         """True in the spare, once it is a program."""
-        self.forget_program()
         self.spare_at = NEVER
         mine, its = self.socketpair()
         try:
