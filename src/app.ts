@@ -80,6 +80,10 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     leaseMs: LEASE_MS,
     creatingTimeoutMs: config.creatingTimeoutMs,
     bounds,
+    sandboxMade: (session, ms) => {
+      metrics.sandboxMade(ms / 1000, false);
+      log.info("sandbox.made", { session_id: session.id, ms: Math.round(ms * 100) / 100 });
+    },
     executionEnded: (execution) => {
       metrics.executionEnded(execution, clock.now());
       logEnd(log, execution);
@@ -95,6 +99,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     clock,
     rules: sessionRules(config),
     owner,
+    created: () => metrics.sessionCreated(),
   });
   const executions = new Executions({
     store: executionStore,

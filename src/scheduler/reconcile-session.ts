@@ -19,6 +19,8 @@ export type ReconcilerDeps = {
   /** A session that is `creating` for longer has failed. */
   creatingTimeoutMs: number;
   bounds: LifetimeBounds;
+  /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
+  sandboxMade(session: Session, ms: number): void;
 };
 
 const LIVE = ["creating", "running"] as const;
@@ -49,7 +51,9 @@ export class SessionReconciler {
     if (now.getTime() - Date.parse(session.created_at) > this.#d.creatingTimeoutMs)
       return this.#fail(session, `the sandbox was not ready after ${this.#d.creatingTimeoutMs / 1000} s`);
     try {
+      const startedMs = performance.now();
       const made = await provisioner.ensure(session);
+      this.#d.sandboxMade(session, performance.now() - startedMs);
       const at = clock.now();
       const fields = {
         status: "running" as const,

@@ -23,6 +23,8 @@ export type SchedulerDeps = {
   bounds: LifetimeBounds;
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;
+  /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
+  sandboxMade(session: Session, ms: number): void;
 };
 
 const RESYNC_MS = 2000;

@@ -52,6 +52,8 @@ export type SessionsDeps = {
   rules: SessionRules;
   /** Name of this process in leases. */
   owner: string;
+  /** Called for every session that was recorded. */
+  created(session: Session): void;
 };
 
 const LIVE = ["creating", "running"] as const;
@@ -76,6 +78,7 @@ export class Sessions {
     const session = this.#newSession(tenant, input, template, now);
     const leaseEnd = new Date(now.getTime() + rules.leaseMs).toISOString();
     await store.insert(session, { owner: this.#d.owner, expiresAt: leaseEnd });
+    this.#d.created(session);
     void this.#d.wakeups.session(session.id);
     return session;
   }

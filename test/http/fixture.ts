@@ -77,8 +77,10 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     creatingTimeoutMs: 300_000,
     bounds,
     executionEnded: () => {},
+    sandboxMade: () => {},
   });
   const sessions = new Sessions({
+    created: () => {},
     ...common,
     store: stores.sessions,
     executions: stores.executions,
