@@ -1,6 +1,6 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
-import { findCgroups } from "../executor/jail/cgroups.ts";
+import { findCgroups } from "../executor/jail/cgroup-roots.ts";
 
 /** One thing that was looked at. `required`: the service can't run code without it. */
 export type Finding = { name: string; ok: boolean; required: boolean; found: string; remedy?: string };

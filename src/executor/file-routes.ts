@@ -2,6 +2,7 @@ import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../errors.ts";
 import { WorkspaceFiles } from "./files.ts";
+import { incomingDir } from "./incoming.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 export type FileRouteDeps = { sandboxes: Sandboxes; dataDir: string };
@@ -79,7 +80,8 @@ function filesOf(sandboxId: string, { sandboxes, dataDir }: FileRouteDeps): Work
   if (stats?.isDirectory() !== true) throw new AppError("session_not_found", `there is no workspace ${sandboxId}`);
   return new WorkspaceFiles(directory, {
     owner: { uid: stats.uid, gid: stats.gid },
-    diskBytesLeft: () => Promise.resolve(Number.POSITIVE_INFINITY),
+    beginUpload: () => Promise.resolve({ take: () => true, end: () => {} }),
+    incomingDir: incomingDir(dataDir),
   });
 }
 

@@ -9,23 +9,34 @@ import {
   renameSync,
   rmSync,
   unlinkSync,
-  writeSync,
+  write,
   type Stats,
 } from "node:fs";
+import { promisify } from "node:util";
 import { AppError } from "../errors.ts";
 import { at, makeDirectoryAt, openPlace, splitPath, type Place } from "./beneath.ts";
 import { etagOf, fileResponse } from "./file-response.ts";
 import type { FileEntry, FileWritten } from "./protocol.ts";
 
+/** The space that one upload takes; together with others it stays under the limit of the workspace. */
+export type Upload = {
+  /** False when the workspace has no room for so many more bytes. */
+  take(bytes: number): boolean;
+  /** Must come once: the file is in the workspace now (`isKept`), or gone. */
+  end(isKept: boolean): void;
+};
+
 export type WorkspaceOptions = {
   /** Who gets what is written from outside; undefined: the executor's own user. */
   owner?: { uid: number; gid: number } | undefined;
-  /** Bytes that may still be written. */
-  diskBytesLeft(): Promise<number>;
+  beginUpload(): Promise<Upload>;
+  /** Where uploads are that are not whole yet, on the file system of the workspace; undefined: beside what they become. */
+  incomingDir?: string | undefined;
 };
 
-/** Uploads that are not whole yet; never listed. */
+/** Uploads beside what they become that are not whole yet; never listed. */
 export const TEMPORARY = ".sandbox-upload-";
+const writeTo = promisify(write);
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
@@ -109,23 +120,23 @@ export class WorkspaceFiles {
     const names = splitPath(path);
     if (names.length === 0) throw notFile(path);
     const place = this.#place(names, { followLast: true, makeParents: this.#makeDirectory });
-    const temporary = `${TEMPORARY}${crypto.randomUUID()}`;
+    const { incomingDir } = this.#options;
+    const unique = `${TEMPORARY}${crypto.randomUUID()}`;
+    const temporary = incomingDir === undefined ? at(place.parent, unique) : `${incomingDir}/${unique}`;
+    let upload: Upload | null = null;
     try {
       const present = lstatSync(at(place.parent, place.name), { throwIfNoEntry: false });
       if (present?.isDirectory() === true || place.name === "")
         throw new AppError("file_conflict", `${path} is a directory`);
       const mode = present?.isFile() === true ? present.mode & 0o777 : 0o644;
-      const fd = openSync(at(place.parent, temporary), CREATE, mode);
-      let size: number;
-      try {
-        size = await this.#fill(fd, body, limitBytes);
-      } finally {
-        closeSync(fd);
-      }
-      renameSync(at(place.parent, temporary), at(place.parent, place.name));
+      upload = await this.#options.beginUpload();
+      const size = await this.#fill(openSync(temporary, CREATE, mode), body, limitBytes, upload);
+      renameSync(temporary, at(place.parent, place.name));
+      upload.end(true);
       return { path: names.join("/"), size, created: present === undefined };
     } catch (error) {
-      rmSync(at(place.parent, temporary), { force: true });
+      rmSync(temporary, { force: true });
+      upload?.end(false);
       await body.cancel().catch(() => {});
       throw translated(error);
     } finally {
@@ -133,15 +144,20 @@ export class WorkspaceFiles {
     }
   }
 
-  async #fill(fd: number, body: ReadableStream<Uint8Array>, limitBytes: number): Promise<number> {
-    if (this.#options.owner !== undefined) fchownSync(fd, this.#options.owner.uid, this.#options.owner.gid);
-    const room = await this.#options.diskBytesLeft();
+  /** Closes `fd`. Resolves with the number of bytes. */
+  async #fill(fd: number, body: ReadableStream<Uint8Array>, limitBytes: number, upload: Upload): Promise<number> {
     let size = 0;
-    for await (const chunk of body) {
-      size += chunk.length;
-      if (size > limitBytes) throw new AppError("body_too_large", `a file may have at most ${limitBytes} bytes`);
-      if (size > room) throw new AppError("disk_full", "the session's disk limit is reached");
-      for (let written = 0; written < chunk.length;) written += writeSync(fd, chunk, written);
+    try {
+      if (this.#options.owner !== undefined) fchownSync(fd, this.#options.owner.uid, this.#options.owner.gid);
+      if (!upload.take(0)) throw noRoom();
+      for await (const chunk of body) {
+        size += chunk.length;
+        if (size > limitBytes) throw new AppError("body_too_large", `a file may have at most ${limitBytes} bytes`);
+        if (!upload.take(chunk.length)) throw noRoom();
+        for (let written = 0; written < chunk.length;) written += (await writeTo(fd, chunk, written)).bytesWritten;
+      }
+    } finally {
+      closeSync(fd);
     }
     return size;
   }
@@ -228,6 +244,10 @@ export class WorkspaceFiles {
 
 function statOf(place: Place): Stats {
   return lstatSync(at(place.parent, place.name === "" ? "." : place.name));
+}
+
+function noRoom(): AppError {
+  return new AppError("disk_full", "the session's disk limit is reached");
 }
 
 function notFile(path: string): AppError {

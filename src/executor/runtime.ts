@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { ASSETS } from "./assets.ts";
-import { makeEtc } from "./jail/etc.ts";
+import { etcVersion, makeEtc } from "./jail/etc.ts";
 import { precompilePython } from "./languages/precompile.ts";
 
 export type RuntimeFiles = {
@@ -36,19 +36,26 @@ export async function prepareRuntime(dataDir: string, forOthers: boolean): Promi
   const top = join(dataDir, "runtime");
   mkdirSync(top, { recursive: true });
   chmodSync(top, 0o711);
-  const name = await contentName();
-  for (const old of readdirSync(top)) if (old !== name) rmSync(join(top, old), { recursive: true, force: true });
-  const home = join(top, name);
-  if (!existsSync(home)) {
-    const aside = join(top, `.new-${process.pid}`);
-    await fill(aside);
-    renameSync(aside, home);
-    void precompilePython(join(home, "sandbox"));
-  }
+  const version = await contentName();
+  const etc = `etc-${etcVersion()}`;
+  for (const old of readdirSync(top))
+    if (old !== version && old !== etc) rmSync(join(top, old), { recursive: true, force: true });
+  if (await makeOnce(top, version, fill)) void precompilePython(join(top, version, "sandbox"));
+  await makeOnce(top, etc, makeEtc);
   const layersDir = join(dataDir, "layers");
   mkdirSync(layersDir, { recursive: true });
   chmodSync(layersDir, 0o711);
-  return { dir: join(home, "sandbox"), etcDir: join(home, "etc"), layersDir, bun: executable(home, forOthers) };
+  const home = join(top, version);
+  return { dir: join(home, "sandbox"), etcDir: join(top, etc), layersDir, bun: executable(home, forOthers) };
+}
+
+/** Makes a directory aside and renames it when it is whole. False when it was there. */
+async function makeOnce(top: string, name: string, make: (dir: string) => unknown): Promise<boolean> {
+  if (existsSync(join(top, name))) return false;
+  const aside = join(top, `.new-${process.pid}`);
+  await make(aside);
+  renameSync(aside, join(top, name));
+  return true;
 }
 
 /** A name that changes with any of the files, so that an upgrade never mixes two versions. */
@@ -60,7 +67,7 @@ async function contentName(): Promise<string> {
 
 async function fill(aside: string): Promise<void> {
   const dir = join(aside, "sandbox");
-  for (const path of [join(dir, "bin"), join(aside, "etc")]) mkdirSync(path, { recursive: true });
+  mkdirSync(join(dir, "bin"), { recursive: true });
   for (const path of [aside, dir, join(dir, "bin")]) chmodSync(path, 0o755);
   for (const asset of ASSETS) {
     writeFileSync(join(dir, asset.name), await Bun.file(asset.path).bytes());
@@ -69,7 +76,6 @@ async function fill(aside: string): Promise<void> {
   writeFileSync(join(dir, "bun"), "");
   writeFileSync(join(dir, "bin/bun"), BUN_SCRIPT);
   chmodSync(join(dir, "bin/bun"), 0o755);
-  makeEtc(join(aside, "etc"));
 }
 
 /** This executable itself where everybody may read it, else a copy: a sandbox's user opens it by its path. */

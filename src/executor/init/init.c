@@ -306,6 +306,13 @@ static int apply_seccomp(void) {
   int r = seccomp_load(c); seccomp_release(c); return r;
 }
 static long num(const char *s) { char *e; long v = strtol(s, &e, 10); if (!*s || *e) { errno = EINVAL; die(s); } return v; }
+static void set_limit(char *text) {
+  static const struct { const char *name; int resource; } known[] = {{"NOFILE", RLIMIT_NOFILE}, {"NPROC", RLIMIT_NPROC}, {"FSIZE", RLIMIT_FSIZE}, {"CORE", RLIMIT_CORE}, {"AS", RLIMIT_AS}, {"SIGPENDING", RLIMIT_SIGPENDING}, {"MEMLOCK", RLIMIT_MEMLOCK}, {"MSGQUEUE", RLIMIT_MSGQUEUE}};
+  char *eq = strchr(text, '='); if (!eq) { errno = EINVAL; die("rlimit"); }
+  *eq = 0; long v = num(eq + 1);
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(text, known[i].name)) { struct rlimit l = {v, v}; if (setrlimit(known[i].resource, &l)) die(text); return; }
+  errno = EINVAL; die(text);
+}
 static int run_launch(int argc, char **argv) {
   long uid = -1, gid = -1; int i = 2; pid_t parent = getppid();
   for (; i < argc; i++) {
@@ -314,7 +321,7 @@ static int run_launch(int argc, char **argv) {
     if (!strcmp(argv[i], "--uid")) uid = num(argv[++i]);
     else if (!strcmp(argv[i], "--gid")) gid = num(argv[++i]);
     else if (!strcmp(argv[i], "--cgroup")) { char path[4096]; snprintf(path, sizeof path, "%s/cgroup.procs", argv[++i]); int fd = open(path, O_WRONLY | O_CLOEXEC); if (fd < 0 || write(fd, "0", 1) != 1) die(path); close(fd); }
-    else if (!strcmp(argv[i], "--rlimit")) { char *eq = strchr(argv[++i], '='); if (!eq) { errno = EINVAL; die("rlimit"); } *eq = 0; long v = num(eq + 1); int res = !strcmp(argv[i], "NOFILE") ? RLIMIT_NOFILE : !strcmp(argv[i], "NPROC") ? RLIMIT_NPROC : !strcmp(argv[i], "FSIZE") ? RLIMIT_FSIZE : !strcmp(argv[i], "CORE") ? RLIMIT_CORE : !strcmp(argv[i], "AS") ? RLIMIT_AS : !strcmp(argv[i], "SIGPENDING") ? RLIMIT_SIGPENDING : !strcmp(argv[i], "MEMLOCK") ? RLIMIT_MEMLOCK : !strcmp(argv[i], "MSGQUEUE") ? RLIMIT_MSGQUEUE : -1; if (res < 0) { errno = EINVAL; die(argv[i]); } struct rlimit l = {v, v}; if (setrlimit(res, &l)) die(argv[i]); }
+    else if (!strcmp(argv[i], "--rlimit")) set_limit(argv[++i]);
     else { errno = EINVAL; die(argv[i]); }
   }
   if (i >= argc) { errno = EINVAL; die("no program"); }
@@ -326,6 +333,6 @@ static int run_launch(int argc, char **argv) {
 }
 int main(int argc, char **argv) {
   if (argc > 1 && !strcmp(argv[1], "launch")) return run_launch(argc, argv);
-  if (argc > 1 && !strcmp(argv[1], "init")) { if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) die("no_new_privs"); if (apply_seccomp()) die("seccomp"); return run_init(); }
+  if (argc > 1 && !strcmp(argv[1], "init")) { for (int i = 2; i + 1 < argc; i += 2) { if (strcmp(argv[i], "--rlimit")) { errno = EINVAL; die(argv[i]); } set_limit(argv[i + 1]); } if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) die("no_new_privs"); if (apply_seccomp()) die("seccomp"); return run_init(); }
   dprintf(2, "usage: sandbox-init launch|init\n"); return 2;
 }

@@ -17,22 +17,28 @@ export type JailLayout = {
   shmBytes: number;
   /** Whether this bwrap has --disable-userns (0.8 and later). */
   canDisableUserns: boolean;
+  /** Most processes and threads, where the kernel is to hold them by a resource limit; else null. */
+  processLimit: number | null;
   /** Directories of /proc that are replaced by empty ones, and files by /dev/null, where the host's kernel has them. */
   maskedDirectories: readonly string[];
   maskedFiles: readonly string[];
 };
 
+/** User and group inside, whoever it is on the host. */
+export const INSIDE_ID = 1000;
+
 /** Top-level names that are links into /usr on a merged-/usr system, and directories elsewhere. */
 const USR_LINKS = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] as const;
 
 /**
- * Arguments of bubblewrap, up to the command to run. Every namespace is new, the root is read-only, nothing of the host is
+ * Arguments of bubblewrap, with the command to run. Every namespace is new, the root is read-only, nothing of the host is
  * seen but what the layout names. `usrLinks` are the top-level links of the host that lead into /usr, by name and target.
  */
 export function bwrapArguments(layout: JailLayout, usrLinks: readonly [name: string, target: string][]): string[] {
   return [
     "--unshare-all",
     "--unshare-user",
+    ...["--uid", String(INSIDE_ID), "--gid", String(INSIDE_ID)],
     ...(layout.canDisableUserns ? ["--disable-userns"] : []),
     "--die-with-parent",
     "--new-session",
@@ -41,7 +47,7 @@ export function bwrapArguments(layout: JailLayout, usrLinks: readonly [name: str
     ...["--cap-drop", "ALL"],
     ...["--hostname", "sandbox"],
     ...rootArguments(layout, usrLinks),
-    ...["--proc", "/proc"],
+    ...["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"],
     ...layout.maskedDirectories.flatMap((path) => ["--tmpfs", path, "--remount-ro", path]),
     ...layout.maskedFiles.flatMap((path) => ["--ro-bind", "/dev/null", path]),
     ...["--dev", "/dev"],
@@ -57,6 +63,7 @@ export function bwrapArguments(layout: JailLayout, usrLinks: readonly [name: str
     "--",
     "/.sandbox/init",
     "init",
+    ...(layout.processLimit === null ? [] : ["--rlimit", `NPROC=${layout.processLimit}`]),
   ];
 }
 

@@ -1,37 +1,42 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 import { resolveImage } from "../images.ts";
+import { incomingDir } from "../incoming.ts";
 import { JAIL_PATHS } from "../languages/launch.ts";
 import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
 import { prepareRuntime, type RuntimeFiles } from "../runtime.ts";
 import { bwrapArguments } from "./bwrap-arguments.ts";
-import { findCgroups, leftoverGroups, SandboxCgroup, type CgroupRoots } from "./cgroups.ts";
-import { hostChecks, inspectHost, type Host } from "./host.ts";
+import { BwrapInit, GROUP_EMPTY_MS } from "./bwrap-init.ts";
+import { findCgroups, type CgroupRoots } from "./cgroup-roots.ts";
+import { clearGroups, groupParents, SandboxCgroup } from "./cgroups.ts";
+import { hostChecks, inspectHost, limitChecks, type Host } from "./host.ts";
 import type { Jail, JailedInit, JailEvents } from "./jail.ts";
+import { explain, inspectInit } from "./probe.ts";
+import { childrenOf } from "./process-tree.ts";
+import { removeTree } from "./remove-tree.ts";
 import { claimWorkspace, Uids } from "./uids.ts";
-import { measureUsage } from "./usage.ts";
-import { Watchdog } from "./watchdog.ts";
 
 export type BwrapJailOptions = {
   dataDir: string;
   /** First host uid of sandboxes when started by root. */
   uidBase: number;
-};
-
-type Made = {
-  workspaceDir: string;
-  cgroup: SandboxCgroup | null;
-  uid: number | null;
-  limits: SandboxLimits;
-  rootfs: string | null;
-  events: JailEvents;
+  /** False: as if no control group could be written. */
+  useCgroups?: boolean;
 };
 
 const OPEN_FILES = 4096;
 const PENDING_SIGNALS = 1024;
-/** How long control groups may keep members after their processes were killed, in milliseconds. */
-const GROUP_EMPTY_MS = 5000;
+/** No id of a sandbox starts with a dot. */
+const PROBE = ".probe";
+const PROBE_SPEC: SandboxSpec = {
+  imageUrl: "sandbox-template-python-basic",
+  runtimeType: "",
+  limits: { cpuCores: 1, memoryBytes: 128 * 1024 ** 2, diskBytes: 16 * 1024 ** 2, maxProcesses: 16 },
+  env: {},
+  maxRunning: 1,
+};
+const PROBE_MS = 10_000;
 
 /** Sandboxes in bubblewrap jails on this host. */
 export class BwrapJail implements Jail {
@@ -43,20 +48,31 @@ export class BwrapJail implements Jail {
   readonly #uids: Uids | null;
   /** The group that holds those of all sandboxes, named after the data directory. */
   readonly #groupName: string;
+  #checks: Check[] = [];
 
-  /** Throws an Error that says what is missing on this host. */
+  /**
+   * Makes a sandbox to see that it can be done and that it is isolated as it must be. Throws an Error that says what is
+   * missing on this host.
+   */
   static async open(options: BwrapJailOptions): Promise<BwrapJail> {
-    const uids = process.getuid?.() === 0 ? new Uids(options.uidBase, options.dataDir) : null;
+    const { dataDir } = options;
+    const workspaces = join(dataDir, "workspaces");
+    mkdirSync(workspaces, { recursive: true });
+    chmodSync(workspaces, 0o711);
+    const uids = process.getuid?.() === 0 ? new Uids(options.uidBase, workspaces) : null;
     const host = await inspectHost();
-    const runtime = await prepareRuntime(options.dataDir, uids !== null);
-    return new BwrapJail(options.dataDir, host, runtime, uids);
+    const runtime = await prepareRuntime(dataDir, uids !== null);
+    const cgroups = options.useCgroups === false ? { version: 0 as const, why: "switched off" } : findCgroups();
+    const jail = new BwrapJail(dataDir, host, runtime, uids, cgroups);
+    jail.#checks = await jail.#probe();
+    return jail;
   }
 
-  private constructor(dataDir: string, host: Host, runtime: RuntimeFiles, uids: Uids | null) {
+  private constructor(dataDir: string, host: Host, runtime: RuntimeFiles, uids: Uids | null, cgroups: CgroupRoots) {
     this.#dataDir = dataDir;
     this.#host = host;
     this.#runtime = runtime;
-    this.#cgroups = findCgroups();
+    this.#cgroups = cgroups;
     this.#uids = uids;
     this.#groupName = `sandbox-${Bun.hash(dataDir).toString(16)}`;
   }
@@ -66,15 +82,22 @@ export class BwrapJail implements Jail {
     const rootfs = resolveImage(this.#dataDir, spec.imageUrl);
     const workspaceDir = this.#workspaceDir(id);
     const cgroup = this.#cgroups.version === 0 ? null : new SandboxCgroup(this.#cgroups, `${this.#groupName}/${id}`);
-    const uid = await claimWorkspace(workspaceDir, this.#uids);
+    const isNew = !existsSync(workspaceDir);
+    let uid: number | null = null;
     try {
+      uid = await claimWorkspace(workspaceDir, this.#uids);
       cgroup?.create(limits);
-      const command = [...this.#launcher(limits, uid, cgroup), ...this.#bwrap(rootfs, workspaceDir, limits)];
+      const command = [...this.#launcher(limits, uid, cgroup), ...this.#bwrap(rootfs, workspaceDir, limits, cgroup)];
       const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: {}, cwd: "/" });
-      return this.#jailed(child, { workspaceDir, cgroup, uid, limits, rootfs, events });
+      const places = { workspaceDir, incomingDir: incomingDir(this.#dataDir), inside: insidePaths(rootfs) };
+      return new BwrapInit(child, { ...places, cgroup, uid, limits, events, uids: this.#uids });
     } catch (error) {
       cgroup?.remove();
+      if (isNew) removeEmpty(workspaceDir);
       if (uid !== null) this.#uids?.release(uid);
+      if (uid !== null && isNew) this.#uids?.forget(uid);
+      if ((error as NodeJS.ErrnoException).code === "ENOSPC")
+        throw new AppError("disk_full", "the disk of the executor is full", { cause: error });
       throw new AppError("internal", "the jail could not be made", { cause: error });
     }
   }
@@ -91,111 +114,107 @@ export class BwrapJail implements Jail {
     ];
   }
 
-  #bwrap(rootfs: string | null, workspaceDir: string, limits: SandboxLimits): string[] {
+  #bwrap(rootfs: string | null, workspaceDir: string, limits: SandboxLimits, cgroup: SandboxCgroup | null): string[] {
     const { dir, layersDir, etcDir, bun } = this.#runtime;
-    const tmpBytes = Math.floor(limits.memoryBytes / 2);
-    const shmBytes = Math.floor(limits.memoryBytes / 4);
-    const layout = { ...this.#host, rootfs, workspaceDir, runtimeDir: dir, layersDir, etcDir, bun, tmpBytes, shmBytes };
+    const layout = {
+      ...this.#host,
+      rootfs,
+      workspaceDir,
+      runtimeDir: dir,
+      layersDir,
+      etcDir,
+      bun,
+      tmpBytes: Math.floor(limits.memoryBytes / 2),
+      shmBytes: Math.floor(limits.memoryBytes / 4),
+      processLimit: cgroup === null && this.#host.countsProcessesByNamespace ? limits.maxProcesses : null,
+    };
     return [this.#host.bwrap, ...bwrapArguments(layout, this.#host.usrLinks)];
-  }
-
-  #jailed(child: Bun.Subprocess<"pipe", "pipe", "pipe">, made: Made): JailedInit {
-    const { workspaceDir, cgroup, uid, limits, events } = made;
-    const kill = (): void => {
-      child.kill("SIGKILL");
-      cgroup?.kill();
-    };
-    const watchdog = new Watchdog({
-      workspaceDir,
-      limits,
-      activity: cgroup === null ? null : () => cgroup.cpuUs(),
-      countedFrom: cgroup === null ? child.pid : null,
-      passed: (limit) => events.limitPassed(limit),
-      overrun: kill,
-    });
-    const dispose = async (): Promise<void> => {
-      watchdog.stop();
-      await child.exited;
-      if (cgroup !== null) await emptyAndRemove(cgroup);
-      if (uid !== null) this.#uids?.release(uid);
-    };
-    let disposed: Promise<void> | null = null;
-    const { diskBytes } = limits;
-    return {
-      pid: child.pid,
-      stdin: child.stdin,
-      stdout: child.stdout,
-      stderr: child.stderr,
-      exited: child.exited,
-      kill,
-      memoryKills: () => cgroup?.memoryKills() ?? 0,
-      processRefusals: () => cgroup?.processRefusals() ?? 0,
-      diskBytesLeft: async () =>
-        diskBytes - (await measureUsage(workspaceDir, { bytes: diskBytes, files: Infinity })).bytes,
-      dispose: () => (disposed ??= dispose()),
-      workspaceDir,
-      owner: uid === null ? undefined : { uid, gid: uid },
-      inside: insidePaths(made.rootfs),
-    };
   }
 
   #workspaceDir(id: string): string {
     return join(this.#dataDir, "workspaces", id);
   }
 
-  /** By `rm`, which takes paths of any depth and follows no links. */
   async removeWorkspace(id: string): Promise<void> {
-    const command = ["rm", "-rf", "--one-file-system", "--", this.#workspaceDir(id)];
-    const run = Bun.spawn(command, { stdout: "ignore", stderr: "pipe" });
-    const said = await new Response(run.stderr).text();
-    if ((await run.exited) !== 0)
-      throw new AppError("internal", "the workspace could not be removed", { cause: new Error(said) });
+    const dir = this.#workspaceDir(id);
+    const owner = lstatSync(dir, { throwIfNoEntry: false })?.uid;
+    await removeTree(dir);
+    if (owner !== undefined) this.#uids?.forget(owner);
   }
 
   async cleanUpLeftovers(): Promise<void> {
-    mkdirSync(join(this.#dataDir, "workspaces"), { recursive: true, mode: 0o711 });
-    if (this.#cgroups.version === 0) return;
-    for (const name of leftoverGroups(this.#cgroups, this.#groupName))
-      await emptyAndRemove(new SandboxCgroup(this.#cgroups, name));
+    await removeTree(incomingDir(this.#dataDir));
+    mkdirSync(incomingDir(this.#dataDir), { mode: 0o700 });
+    const record = join(this.#dataDir, "executor/cgroups");
+    const parents = groupParents(this.#cgroups, this.#groupName);
+    await untilCleared([...new Set([...readLines(record), ...parents])]);
+    mkdirSync(join(this.#dataDir, "executor"), { recursive: true, mode: 0o700 });
+    writeFileSync(record, parents.join("\n"), { mode: 0o600 });
   }
 
   close(): void {
-    if (this.#cgroups.version !== 0) new SandboxCgroup(this.#cgroups, this.#groupName).remove();
+    clearGroups(groupParents(this.#cgroups, this.#groupName));
+    this.#uids?.close();
   }
 
   checks(): Promise<Check[]> {
-    return Promise.resolve([
-      ...hostChecks(),
-      { name: "bubblewrap", ok: true, found: this.#host.bwrap },
-      cgroupCheck(this.#cgroups),
-      { name: "seccomp", ok: true, found: "a sandbox whose init can't install the filter does not start" },
-      { name: "workspace limit", ok: true, found: "a limit on each file, and a watchdog that looks 5 times a second" },
-    ]);
+    return Promise.resolve(this.#checks);
+  }
+
+  /** Checks of a sandbox that was really made. Throws when one is not ok: nothing may run then. */
+  async #probe(): Promise<Check[]> {
+    await removeTree(this.#workspaceDir(PROBE));
+    const init = await this.start(PROBE, PROBE_SPEC, { limitPassed: () => {} });
+    const timer = setTimeout(() => init.kill(), PROBE_MS);
+    try {
+      if (!(await saysSomething(init.stdout))) throw new Error(explain(await new Response(init.stderr).text()));
+      const checks = inspectInit(childrenOf(init.pid)[0] ?? init.pid, init.owner?.uid ?? null);
+      const broken = checks.find((check) => !check.ok);
+      if (broken !== undefined) throw new Error(`sandboxes are not isolated here: ${broken.name}: ${broken.found}`);
+      return [...hostChecks(this.#host), ...checks, ...limitChecks(this.#host, this.#cgroups)];
+    } finally {
+      clearTimeout(timer);
+      init.kill();
+      await init.dispose();
+      await this.removeWorkspace(PROBE);
+    }
   }
 }
 
-function cgroupCheck(roots: CgroupRoots): Check {
-  const name = "control groups";
-  if (roots.version !== 0) return { name, ok: true, found: `version ${roots.version}` };
-  const found = `none (${roots.why}): a watchdog holds memory and processes, and nothing holds CPU`;
-  return { name, ok: true, found, remedy: "run as root, or delegate a group (systemd: Delegate=yes)" };
+/** True when something came, false at the end. */
+async function saysSomething(stream: ReadableStream<Uint8Array>): Promise<boolean> {
+  const reader = stream.getReader();
+  const { done } = await reader.read();
+  reader.releaseLock();
+  return !done;
+}
+
+function readLines(path: string): string[] {
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").filter(Boolean) : [];
+}
+
+function removeEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch {
+    // It was not made, or is not empty and so not new.
+  }
 }
 
 /** Kills what is left in the groups until the kernel lets go of them. */
-async function emptyAndRemove(cgroup: SandboxCgroup): Promise<void> {
+async function untilCleared(parents: readonly string[]): Promise<void> {
   const end = performance.now() + GROUP_EMPTY_MS;
-  for (let pauseMs = 1; !cgroup.remove() && performance.now() < end; pauseMs = Math.min(pauseMs * 2, 50)) {
-    cgroup.kill();
+  for (let pauseMs = 1; !clearGroups(parents) && performance.now() < end; pauseMs = Math.min(pauseMs * 2, 50))
     await Bun.sleep(pauseMs);
-  }
 }
 
 /** Interpreters inside: those of the image, or the host's own. */
 function insidePaths(rootfs: string | null): JailedInit["inside"] {
-  const first = (...paths: string[]): string | undefined => paths.find((path) => existsSync(join(rootfs ?? "/", path)));
+  const isThere = (path: string): boolean =>
+    lstatSync(join(rootfs ?? "/", path), { throwIfNoEntry: false }) !== undefined;
   return {
     ...JAIL_PATHS,
-    python: first("/usr/bin/python3", "/usr/local/bin/python3") ?? JAIL_PATHS.python,
-    shell: first("/bin/bash", "/usr/bin/bash") ?? "/bin/sh",
+    python: ["/usr/bin/python3", "/usr/local/bin/python3"].find(isThere) ?? JAIL_PATHS.python,
+    shell: ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"].find(isThere) ?? "/bin/sh",
   };
 }

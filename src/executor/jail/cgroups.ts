@@ -1,85 +1,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SandboxLimits } from "../protocol.ts";
-
-/** Where this process's control groups are. `null` for a controller that can't be used here. */
-export type CgroupRoots =
-  | { version: 2; path: string }
-  | { version: 1; memory: string | null; cpu: string | null; pids: string | null; cpuacct: string | null }
-  | { version: 0; why: string };
+import { membersOf, NEEDED, type CgroupRoots } from "./cgroup-roots.ts";
 
 /** Microseconds of a CPU quota's period, the kernel's default. */
 const CPU_PERIOD_US = 100_000;
-const NEEDED = ["memory", "pids", "cpu"] as const;
-
-/** Finds where child groups can be made: version 2 where it has the controllers, else version 1. Makes no sandbox's group. */
-export function findCgroups(): CgroupRoots {
-  const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-  const own = readFileSync("/proc/self/cgroup", "utf8").trim().split("\n");
-  const v1 = { memory: v1Root("memory"), cpu: v1Root("cpu"), pids: v1Root("pids"), cpuacct: v1Root("cpuacct") };
-  if (v1.memory !== null && v1.pids !== null) return { version: 1, ...v1 };
-  return v2Roots();
-
-  function v1Root(controller: string): string | null {
-    const line = own.find((one) => one.split(":")[1]?.split(",").includes(controller) === true);
-    const mount = mounts.find((one) => / - cgroup \S+ (\S+)$/.exec(one)?.[1]?.split(",").includes(controller) === true);
-    if (line === undefined || mount === undefined) return null;
-    return writable(below(mount, line.split(":").slice(2).join(":")));
-  }
-
-  function v2Roots(): CgroupRoots {
-    const line = own.find((one) => one.startsWith("0::"));
-    const mount = mounts.find((one) => / - cgroup2 /.test(one));
-    if (line === undefined || mount === undefined)
-      return { version: 0, why: "no cgroup file system with a memory controller" };
-    const path = writable(below(mount, line.slice(3)));
-    if (path === null) return { version: 0, why: "the control group of the executor is not delegated to its user" };
-    const why = enableControllers(path);
-    return why === null ? { version: 2, path } : { version: 0, why };
-  }
-}
-
-/** The group's directory: mountinfo's fields 4 and 5 are the mount's root inside the hierarchy and its mount point. */
-function below(mountLine: string, group: string): string {
-  const [, , , root = "/", point = ""] = mountLine.split(" ");
-  const inside = root !== "/" && group.startsWith(root) ? group.slice(root.length) : group;
-  return join(point, inside);
-}
-
-/** Proves by making and removing a group that it can be done. */
-function writable(path: string): string | null {
-  const probe = join(path, `sandbox-probe-${process.pid}`);
-  try {
-    mkdirSync(probe);
-    rmdirSync(probe);
-    return path;
-  } catch {
-    return null;
-  }
-}
-
-/** A group with processes can't give controllers to children, so this process moves into a child of its own first. */
-function enableControllers(path: string): string | null {
-  const enable = (): void =>
-    writeFileSync(join(path, "cgroup.subtree_control"), NEEDED.map((name) => `+${name}`).join(" "));
-  try {
-    const offered = readFileSync(join(path, "cgroup.controllers"), "utf8").trim().split(" ");
-    const missing = NEEDED.filter((name) => !offered.includes(name));
-    if (missing.length > 0) return `the controllers ${missing.join(", ")} are not delegated`;
-    const enabled = readFileSync(join(path, "cgroup.subtree_control"), "utf8");
-    if (NEEDED.every((name) => enabled.includes(name))) return null;
-    try {
-      enable();
-    } catch {
-      mkdirSync(join(path, "executor"), { recursive: true });
-      writeFileSync(join(path, "executor/cgroup.procs"), String(process.pid));
-      enable();
-    }
-    return null;
-  } catch (error) {
-    return `controllers can't be enabled: ${error instanceof Error ? error.message : String(error)}`;
-  }
-}
 
 /** The control groups of one sandbox. */
 export class SandboxCgroup {
@@ -166,7 +91,12 @@ export class SandboxCgroup {
     }
   }
 
-  /** Kills what is in the groups. */
+  /** Host pids of the processes in the group. */
+  members(): number[] {
+    return membersOf(this.paths[0] ?? "");
+  }
+
+  /** Kills what is in the groups: at once where the kernel can do that, else one after the other. */
   kill(): void {
     for (const path of this.paths) killMembers(path);
   }
@@ -178,18 +108,23 @@ export class SandboxCgroup {
 }
 
 function killMembers(path: string): void {
-  let members: string[] = [];
-  try {
-    members = readFileSync(join(path, "cgroup.procs"), "utf8").trim().split("\n");
-  } catch {
-    return;
-  }
-  for (const pid of members.map(Number)) {
+  const all = join(path, "cgroup.kill");
+  if (existsSync(all)) return writeIfThere(all, "1");
+  for (const pid of membersOf(path)) {
     try {
-      if (pid > 1) process.kill(pid, "SIGKILL");
+      process.kill(pid, "SIGKILL");
     } catch {
       // It has ended by itself.
     }
+  }
+}
+
+function writeIfThere(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" && (error as NodeJS.ErrnoException).code !== "ENODEV")
+      throw error;
   }
 }
 
@@ -202,18 +137,24 @@ function removeGroup(path: string): boolean {
   }
 }
 
-/** Names of the groups below `parent` that an executor before this one left. */
-export function leftoverGroups(roots: CgroupRoots, parent: string): string[] {
+/** Where the groups of an executor's sandboxes are: directories that each hold one of every sandbox. */
+export function groupParents(roots: CgroupRoots, name: string): string[] {
   if (roots.version === 0) return [];
-  const tops = roots.version === 2 ? [roots.path] : [roots.memory, roots.cpu, roots.pids, roots.cpuacct];
-  const names = tops.flatMap((top) => {
-    try {
-      return top === null
-        ? []
-        : readdirSync(join(top, parent), { withFileTypes: true }).filter((one) => one.isDirectory());
-    } catch {
-      return [];
-    }
-  });
-  return [...new Set(names.map((one) => join(parent, one.name)))];
+  return new SandboxCgroup(roots, name).paths;
+}
+
+/** Kills what is in the groups below these directories, and removes them and the directories. True when all are gone. */
+export function clearGroups(parents: readonly string[]): boolean {
+  const groups = parents.flatMap((parent) => directoriesIn(parent).map((name) => join(parent, name)));
+  for (const path of groups) killMembers(path);
+  return [...groups, ...parents].map((path) => removeGroup(path)).every(Boolean);
+}
+
+function directoriesIn(path: string): string[] {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true });
+    return entries.filter((one) => one.isDirectory()).map((one) => one.name);
+  } catch {
+    return [];
+  }
 }

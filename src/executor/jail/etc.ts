@@ -1,5 +1,6 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { INSIDE_ID } from "./bwrap-arguments.ts";
 
 /** Public files of the host's /etc by which programs find libraries, alternatives, certificates and the time zone. */
 const COPIED =
@@ -8,24 +9,51 @@ const COPIED =
   );
 
 const OWN: Record<string, string> = {
-  passwd: "root:x:0:0:root:/root:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-  group: "root:x:0:\nnogroup:x:65534:\n",
+  passwd: [
+    "root:x:0:0:root:/root:/usr/sbin/nologin",
+    `sandbox:x:${INSIDE_ID}:${INSIDE_ID}:sandbox:/workspace:/bin/bash`,
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
+    "",
+  ].join("\n"),
+  group: `root:x:0:\nsandbox:x:${INSIDE_ID}:\nnogroup:x:65534:\n`,
   hosts: "127.0.0.1 localhost sandbox\n::1 localhost\n",
   hostname: "sandbox\n",
   "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
   "resolv.conf": "",
 };
 
+/** Changes with what `makeEtc` would make: its own files, and the host's by their size and time of change. */
+export function etcVersion(): string {
+  const hash = new Bun.CryptoHasher("sha256").update(JSON.stringify(OWN));
+  for (const name of COPIED) note(hash, join("/etc", name));
+  return hash.digest("hex").slice(0, 16);
+}
+
+function note(hash: Bun.CryptoHasher, path: string): void {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return;
+  hash.update(`${path} ${stats.size} ${stats.mtimeMs}\n`);
+  if (stats.isDirectory()) for (const name of readdirSync(path).toSorted()) note(hash, join(path, name));
+}
+
 /** Makes the `/etc` of sandboxes at `dir`, readable by everybody: names of its own and copies of what is in COPIED. */
 export function makeEtc(dir: string): void {
+  mkdirSync(dir, { recursive: true });
   for (const name of COPIED) {
     const source = join("/etc", name);
     if (!existsSync(source)) continue;
     mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o755 });
-    cpSync(source, join(dir, name), { recursive: true, verbatimSymlinks: true });
+    cpSync(source, join(dir, name), { recursive: true, verbatimSymlinks: true, filter: isPublic });
   }
   for (const [name, text] of Object.entries(OWN)) writeFileSync(join(dir, name), text);
   openToAll(dir);
+}
+
+/** What not everybody on the host may read is not for sandboxes either. */
+function isPublic(source: string): boolean {
+  const stats = lstatSync(source);
+  if (stats.isSymbolicLink()) return true;
+  return (stats.isDirectory() || stats.isFile()) && (stats.mode & 0o004) !== 0;
 }
 
 function openToAll(dir: string): void {

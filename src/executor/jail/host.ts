@@ -1,10 +1,15 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import type { Check } from "../protocol.ts";
+import type { CgroupRoots } from "./cgroup-roots.ts";
 
 /** What a jail needs of this host, looked up once. */
 export type Host = {
   bwrap: string;
+  bwrapVersion: string;
+  kernel: string;
   canDisableUserns: boolean;
+  /** Since Linux 5.14 the resource limit on processes counts those of a user namespace, not all of the user's. */
+  countsProcessesByNamespace: boolean;
   /** Top-level links into /usr. */
   usrLinks: [name: string, target: string][];
   maskedDirectories: string[];
@@ -14,7 +19,7 @@ export type Host = {
 /** Kernel interfaces that tell of the host or its hardware and that no program needs. */
 const MASKED_DIRECTORIES = ["acpi", "asound", "bus", "dma", "driver", "fs", "irq", "scsi"];
 const MASKED_FILES =
-  "config.gz iomem ioports kallsyms kcore keys key-users kmsg kpagecgroup kpagecount kpageflags latency_stats mtrr pagetypeinfo sched_debug slabinfo sysrq-trigger timer_list timer_stats vmallocinfo".split(
+  "config.gz interrupts iomem ioports kallsyms kcore keys key-users kmsg kpagecgroup kpagecount kpageflags latency_stats modules mtrr pagetypeinfo sched_debug slabinfo sysrq-trigger timer_list timer_stats vmallocinfo".split(
     " ",
   );
 /** First minor version of bubblewrap 0 with --disable-userns. */
@@ -28,8 +33,13 @@ export async function inspectHost(): Promise<Host> {
   const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(await new Response(run.stdout).text()) ?? [];
   if (major === "0" && Number(minor) < MIN_MINOR)
     throw new Error(`bubblewrap ${major}.${minor} is too old: 0.${MIN_MINOR} or later is needed`);
+  const kernel = readFileSync("/proc/sys/kernel/osrelease", "utf8").trim();
+  const [linux = 0, patch = 0] = kernel.split(".").map(Number);
   return {
     bwrap,
+    bwrapVersion: `${major}.${minor}`,
+    kernel,
+    countsProcessesByNamespace: linux > 5 || (linux === 5 && patch >= 14),
     canDisableUserns: existsSync("/proc/sys/user/max_user_namespaces"),
     usrLinks: readdirSync("/", { withFileTypes: true })
       .filter((entry) => entry.isSymbolicLink())
@@ -44,12 +54,42 @@ function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-/** What of isolation depends on the kernel and the user of the service alone. */
-export function hostChecks(): Check[] {
-  const asRoot = process.getuid?.() === 0;
-  const users = asRoot ? "each sandbox has a host user of its own" : "sandboxes run as the user of the service";
+/** Versions of what makes sandboxes. */
+export function hostChecks(host: Host): Check[] {
   return [
-    { name: "kernel", ok: true, found: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim() },
-    { name: "users", ok: true, found: users },
+    { name: "kernel", ok: true, found: host.kernel },
+    { name: "bubblewrap", ok: true, found: `${host.bwrapVersion} at ${host.bwrap}` },
+  ];
+}
+
+const DELEGATE = "start the service as root, or delegate a control group to its user (systemd: Delegate=yes)";
+
+/** Who holds each limit of a sandbox. What is weaker than it could be has a remedy. */
+export function limitChecks(host: Host, cgroups: CgroupRoots): Check[] {
+  const disk =
+    "the kernel limits each file; a watchdog that looks five times a second, less often at large workspaces, limits their sum";
+  return [
+    ...(cgroups.version === 0 ? watchedChecks(host, cgroups.why) : groupChecks(cgroups)),
+    { name: "disk limit", ok: true, found: disk },
+  ];
+}
+
+function groupChecks(cgroups: Exclude<CgroupRoots, { version: 0 }>): Check[] {
+  const found = `control group, version ${cgroups.version}`;
+  const cpu = cgroups.version === 2 || cgroups.cpu !== null;
+  return [
+    { name: "memory limit", ok: true, found },
+    { name: "process limit", ok: true, found },
+    cpu ? { name: "CPU limit", ok: true, found } : { name: "CPU limit", ok: true, found: "none", remedy: DELEGATE },
+  ];
+}
+
+function watchedChecks(host: Host, why: string): Check[] {
+  const watchdog = "a watchdog that looks twenty times a second";
+  const processes = host.countsProcessesByNamespace ? "resource limit of each sandbox's user namespace" : watchdog;
+  return [
+    { name: "memory limit", ok: true, found: `weaker, ${watchdog}: no control groups, ${why}`, remedy: DELEGATE },
+    { name: "process limit", ok: true, found: processes, remedy: DELEGATE },
+    { name: "CPU limit", ok: true, found: `none: no control groups, ${why}`, remedy: DELEGATE },
   ];
 }

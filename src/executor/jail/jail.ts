@@ -1,3 +1,4 @@
+import type { Upload } from "../files.ts";
 import type { SandboxPaths } from "../languages/launch.ts";
 import type { Check, SandboxSpec } from "../protocol.ts";
 
@@ -41,12 +42,14 @@ export type JailedInit = {
   memoryKills(): number;
   /** How often a fork was refused for the process limit so far; 0 where that can't be told. Synchronous and cheap. */
   processRefusals(): number;
-  /** Bytes that the workspace has left under the disk limit; for writes from outside. Infinity where there is none. */
-  diskBytesLeft(): Promise<number>;
+  /** Counts a write from outside under the disk limit, where there is one. */
+  beginUpload(): Promise<Upload>;
   /** Removes cgroups, uid claim and whatever else was set up, once the process has ended. Idempotent. Keeps the workspace. */
   dispose(): Promise<void>;
   /** The workspace on the host. */
   workspaceDir: string;
+  /** Where uploads to it are that are not whole yet, on its file system; undefined: beside what they become. */
+  incomingDir: string | undefined;
   /** Owner of files written from outside; undefined: the executor's own. */
   owner: { uid: number; gid: number } | undefined;
   /** Paths as processes of the sandbox see them. */

@@ -1,13 +1,14 @@
-import { readdirSync, readFileSync } from "node:fs";
 import type { SandboxLimits } from "../protocol.ts";
+import type { DiskMeter } from "./disk-meter.ts";
 import type { SandboxLimit } from "./jail.ts";
-import { measureUsage, type Usage } from "./usage.ts";
+import { treeUsage } from "./process-tree.ts";
+import type { Usage } from "./usage.ts";
 
 export type WatchdogOptions = {
-  workspaceDir: string;
+  disk: DiskMeter;
   limits: SandboxLimits;
-  /** A number that changes whenever anything has run in the sandbox; null: not known, so look every time. */
-  activity: (() => number) | null;
+  /** A number that changes whenever anything has run in the sandbox. */
+  activity(): number;
   /** Root of the sandbox's processes when no control group counts them and their memory; else null. */
   countedFrom: number | null;
   passed(limit: SandboxLimit): void;
@@ -15,110 +16,87 @@ export type WatchdogOptions = {
   overrun(limit: SandboxLimit): void;
 };
 
-const ACTIVE_MS = 200;
+const DISK_MS = 200;
+/** Memory grows faster than files do. */
+const COUNTING_MS = 50;
 const IDLE_MS = 1000;
-/** A scan may take one twentieth of the time. */
-const DUTY = 20;
-const MOST_IN_VAIN = 3;
-/** Space that a file is expected to take at least: bounds the number of files by the disk limit. */
-const BYTES_A_FILE = 8192;
-const MIN_FILES = 10_000;
-
-/** Most files that a workspace of this size may have. */
-export function maxFiles(diskBytes: number): number {
-  return Math.max(MIN_FILES, Math.floor(diskBytes / BYTES_A_FILE));
-}
+/** For so long may a limit be passed, look after look, before the sandbox is ended. */
+const IN_VAIN_MS = 1500;
 
 /** Looks after the limits that the kernel does not hold here: the workspace's size, and without control groups memory and processes. */
 export class Watchdog {
   readonly #o: WatchdogOptions;
+  readonly #activeMs: number;
   #timer: NodeJS.Timeout | null = null;
-  #stopped = false;
+  #dueMs = 0;
+  #diskDueMs = 0;
+  #isLooking = false;
+  #isStopped = false;
   #lastActivity = -1;
   #lastUsage: Usage = { bytes: 0, files: 0 };
-  #inVain = 0;
+  /** When each limit was first found passed, for those that every look since has found passed. */
+  readonly #passedSinceMs = new Map<SandboxLimit, number>();
 
   constructor(options: WatchdogOptions) {
     this.#o = options;
-    this.#schedule(ACTIVE_MS);
+    this.#activeMs = options.countedFrom === null ? DISK_MS : COUNTING_MS;
+    this.#schedule(this.#activeMs);
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#isStopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
+  /** The sandbox was given something to do: it is looked at soon. */
+  wake(): void {
+    if (!this.#isLooking && this.#dueMs > performance.now() + this.#activeMs) this.#schedule(this.#activeMs);
+  }
+
   #schedule(ms: number): void {
-    if (this.#stopped) return;
+    if (this.#isStopped) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#dueMs = performance.now() + ms;
     this.#timer = setTimeout(() => void this.#look(), ms);
     this.#timer.unref();
   }
 
   async #look(): Promise<void> {
-    const activity = this.#o.activity?.() ?? null;
-    if (activity !== null && activity === this.#lastActivity) return this.#schedule(IDLE_MS);
-    this.#lastActivity = activity ?? -1;
-    const started = performance.now();
-    const limit = (await this.#diskPassed()) ?? this.#processesPassed();
-    if (this.#stopped) return;
-    if (limit === null) this.#inVain = 0;
-    else if (++this.#inVain > MOST_IN_VAIN) this.#o.overrun(limit);
-    else this.#o.passed(limit);
-    this.#schedule(Math.max(ACTIVE_MS, (performance.now() - started) * DUTY));
+    const activity = this.#o.activity();
+    if (activity === this.#lastActivity) return this.#schedule(IDLE_MS);
+    this.#lastActivity = activity;
+    this.#isLooking = true;
+    this.#note(["memory", "processes"], this.#processesPassed());
+    if (performance.now() >= this.#diskDueMs) this.#note(["disk"], await this.#diskPassed());
+    this.#isLooking = false;
+    this.#schedule(this.#activeMs);
+  }
+
+  #note(looked: SandboxLimit[], passed: SandboxLimit | null): void {
+    for (const limit of looked) if (limit !== passed) this.#passedSinceMs.delete(limit);
+    if (passed === null || this.#isStopped) return;
+    const sinceMs = this.#passedSinceMs.get(passed) ?? performance.now();
+    this.#passedSinceMs.set(passed, sinceMs);
+    if (performance.now() - sinceMs > IN_VAIN_MS) this.#o.overrun(passed);
+    else this.#o.passed(passed);
   }
 
   /** Passed means: above the limit and still growing, so that a full workspace can be looked at and emptied. */
   async #diskPassed(): Promise<SandboxLimit | null> {
-    const { diskBytes } = this.#o.limits;
-    const most = { bytes: diskBytes, files: maxFiles(diskBytes) };
-    const used = await measureUsage(this.#o.workspaceDir, { bytes: most.bytes * 2, files: most.files * 2 });
+    const { disk } = this.#o;
+    const used = await disk.look().catch(() => this.#lastUsage);
+    this.#diskDueMs = performance.now() + Math.max(DISK_MS, disk.pauseMs) - this.#activeMs / 2;
     const before = this.#lastUsage;
     this.#lastUsage = used;
     const grew = used.bytes > before.bytes || used.files > before.files;
-    return grew && (used.bytes > most.bytes || used.files > most.files) ? "disk" : null;
+    return grew && disk.isOver(used) ? "disk" : null;
   }
 
   #processesPassed(): SandboxLimit | null {
     if (this.#o.countedFrom === null) return null;
     const { memoryBytes, maxProcesses } = this.#o.limits;
-    const pids = descendants(this.#o.countedFrom);
-    if (pids.length > maxProcesses) return "processes";
-    return pids.reduce((sum, pid) => sum + proportionalBytes(pid), 0) > memoryBytes ? "memory" : null;
-  }
-}
-
-function descendants(root: number): number[] {
-  const children = new Map<number, number[]>();
-  for (const name of readdirSync("/proc")) {
-    const pid = Number(name);
-    const stat = Number.isInteger(pid) ? contents(`/proc/${pid}/stat`) : "";
-    const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1] ?? 0);
-    const siblings = children.get(parent);
-    if (siblings === undefined) children.set(parent, [pid]);
-    else siblings.push(pid);
-  }
-  const found: number[] = [];
-  const open = [root];
-  for (let pid = open.pop(); pid !== undefined; pid = open.pop()) {
-    for (const child of children.get(pid) ?? []) {
-      found.push(child);
-      open.push(child);
-    }
-  }
-  return found;
-}
-
-/** Private memory and a share of what is shared; the resident size where the kernel does not tell. */
-function proportionalBytes(pid: number): number {
-  const rollup = /^Pss:\s+(\d+) kB$/m.exec(contents(`/proc/${pid}/smaps_rollup`))?.[1];
-  const resident = rollup ?? /^VmRSS:\s+(\d+) kB$/m.exec(contents(`/proc/${pid}/status`))?.[1];
-  return Number(resident ?? 0) * 1024;
-}
-
-function contents(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
+    const used = treeUsage(this.#o.countedFrom, memoryBytes);
+    if (used.tasks > maxProcesses) return "processes";
+    return used.memoryBytes > memoryBytes ? "memory" : null;
   }
 }

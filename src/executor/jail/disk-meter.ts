@@ -1,0 +1,85 @@
+import type { Upload } from "../files.ts";
+import { measureUsage, type Usage } from "./usage.ts";
+
+/** Space that a file is expected to take at least: bounds the number of files by the disk limit. */
+const BYTES_A_FILE = 8192;
+const MIN_FILES = 10_000;
+/** A scan may take one twentieth of the time: what it found is good for twenty times as long as it took. */
+const DUTY = 20;
+/** A scan that is not worth remembering. */
+const CHEAP_MS = 20;
+
+/** Most files that a workspace of this size may have. */
+export function maxFiles(diskBytes: number): number {
+  return Math.max(MIN_FILES, Math.floor(diskBytes / BYTES_A_FILE));
+}
+
+/** How full a workspace is, for the watchdog and for writes from outside. */
+export class DiskMeter {
+  readonly limit: Usage;
+  readonly #dir: string;
+  readonly #pids: () => number[];
+  #last: Usage = { bytes: 0, files: 0 };
+  #goodUntilMs = 0;
+  #scanMs = 0;
+  #scan: Promise<Usage> | null = null;
+  /** Bytes that uploads are writing, and have written at any time; of the latter, those that the last scan saw. */
+  #uploading = 0;
+  #uploaded = 0;
+  #uploadedBefore = 0;
+
+  /** `pids`: the sandbox's processes, whose open files without a name count too. */
+  constructor(dir: string, diskBytes: number, pids: () => number[]) {
+    this.#dir = dir;
+    this.#pids = pids;
+    this.limit = { bytes: diskBytes, files: maxFiles(diskBytes) };
+  }
+
+  /** Milliseconds that should pass between two scans. */
+  get pauseMs(): number {
+    return this.#scanMs * DUTY;
+  }
+
+  isOver(used: Usage): boolean {
+    return used.bytes > this.limit.bytes || used.files > this.limit.files;
+  }
+
+  /** What is used now, counted up to twice the limit. */
+  look(): Promise<Usage> {
+    this.#scan ??= this.#look();
+    return this.#scan;
+  }
+
+  async #look(): Promise<Usage> {
+    const startedMs = performance.now();
+    const uploaded = this.#uploaded;
+    try {
+      const { bytes, files } = this.limit;
+      this.#last = await measureUsage(this.#dir, { bytes: bytes * 2, files: files * 2 }, this.#pids);
+      this.#uploadedBefore = uploaded;
+      this.#scanMs = performance.now() - startedMs;
+      this.#goodUntilMs = this.#scanMs < CHEAP_MS ? 0 : performance.now() + this.pauseMs;
+      return this.#last;
+    } finally {
+      this.#scan = null;
+    }
+  }
+
+  async beginUpload(): Promise<Upload> {
+    if (performance.now() >= this.#goodUntilMs) await this.look();
+    let taken = 0;
+    const take = (bytes: number): boolean => {
+      taken += bytes;
+      this.#uploading += bytes;
+      const { bytes: used, files } = this.#last;
+      const uploaded = this.#uploaded - this.#uploadedBefore;
+      return files < this.limit.files && used + uploaded + this.#uploading <= this.limit.bytes;
+    };
+    const end = (isKept: boolean): void => {
+      this.#uploading -= taken;
+      if (isKept) this.#uploaded += taken;
+      taken = 0;
+    };
+    return { take, end };
+  }
+}

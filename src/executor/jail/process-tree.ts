@@ -1,0 +1,99 @@
+import { readdirSync, readFileSync, statfsSync } from "node:fs";
+import { memoryFileBytes } from "./held-files.ts";
+
+/** File systems of a sandbox whose content is memory. */
+const MEMORY_DIRECTORIES = ["/tmp", "/dev/shm"];
+
+/** What the processes of a sandbox use together, where no control group counts it. */
+export type TreeUsage = {
+  /** Processes and threads. */
+  tasks: number;
+  /** Anonymous memory, shared pages by their share, and files in memory (`/tmp`, `/dev/shm`, memfd). */
+  memoryBytes: number;
+};
+
+/** Pids of the processes below `root`, without it. Costs as much as there are of them, not as the host has. */
+export function descendants(root: number): number[] {
+  const found: number[] = [];
+  const open = [root];
+  for (let pid = open.pop(); pid !== undefined; pid = open.pop())
+    for (const child of childrenOf(pid)) {
+      found.push(child);
+      open.push(child);
+    }
+  return found;
+}
+
+/** Pids of the children of a process, of all its threads. */
+export function childrenOf(pid: number): number[] {
+  return tasksOf(pid).flatMap((task) =>
+    contents(`/proc/${pid}/task/${task}/children`)
+      .split(" ")
+      .map(Number)
+      .filter((child) => child > 0),
+  );
+}
+
+/** Whether the process exists and has not ended, not even as a zombie. */
+export function isAlive(pid: number): boolean {
+  const stat = contents(`/proc/${pid}/stat`);
+  return stat !== "" && !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+}
+
+/** CPU time that the processes below `root` used so far, in clock ticks; 0 when there are none. */
+export function cpuTicks(root: number): number {
+  return descendants(root).reduce((sum, pid) => {
+    const stat = contents(`/proc/${pid}/stat`);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return sum + [11, 12, 13, 14].reduce((ticks, index) => ticks + Number(fields[index] ?? 0), 0);
+  }, 0);
+}
+
+/** Memory is summed roughly (too high) first, and exactly only when that is above `memoryLimit`. */
+export function treeUsage(root: number, memoryLimit: number): TreeUsage {
+  const pids = descendants(root);
+  const tasks = pids.reduce((sum, pid) => sum + tasksOf(pid).length, 0);
+  const files = memoryFileBytes(pids) + MEMORY_DIRECTORIES.reduce((sum, path) => sum + usedBytes(pids[0], path), 0);
+  const rough = files + sumOf(pids, residentBytes);
+  return { tasks, memoryBytes: rough <= memoryLimit ? rough : files + sumOf(pids, anonymousBytes) };
+}
+
+function sumOf(pids: readonly number[], bytesOf: (pid: number) => number): number {
+  return pids.reduce((sum, pid) => sum + bytesOf(pid), 0);
+}
+
+/** Of the file system at `path` as the process sees it. */
+function usedBytes(pid: number | undefined, path: string): number {
+  try {
+    const { blocks, bfree, bsize } = statfsSync(`/proc/${pid}/root${path}`);
+    return (blocks - bfree) * bsize;
+  } catch {
+    return 0;
+  }
+}
+
+function tasksOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+}
+
+function residentBytes(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(contents(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
+}
+
+function anonymousBytes(pid: number): number {
+  const rollup = contents(`/proc/${pid}/smaps_rollup`);
+  const kilobytes = /^Pss_Anon:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? /^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1];
+  return kilobytes === undefined ? residentBytes(pid) : Number(kilobytes) * 1024;
+}
+
+function contents(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
