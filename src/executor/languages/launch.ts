@@ -25,7 +25,7 @@ export type Command = { argv: string[]; env: Record<string, string>; cwd: string
 
 /** Where things are inside the sandbox. */
 export type SandboxPaths = {
-  /** Directory with zygote.py, runner.js, bun and bin/bun. */
+  /** Directory with the files of assets.ts, bun and bin/bun. */
   runtime: string;
   workspace: string;
   python: string;
