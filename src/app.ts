@@ -129,6 +129,8 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   });
 
   await templates.seed();
+  // The lock says that whoever held a lease is dead, so its work goes on now and not when the lease runs out.
+  await Promise.all([sessionStore.releaseAll(), executionStore.releaseAll()]);
   await sayAccess(config, keys, log);
   const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });

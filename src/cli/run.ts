@@ -81,7 +81,7 @@ function existing(file: string): Bun.BunFile {
 }
 
 async function newSession(client: RunClient, options: RunOptions, language: string): Promise<string> {
-  const template = options.template ?? (/script$/.test(language) ? "nodejs-basic" : "python-basic");
+  const template = options.template ?? (language.endsWith("script") ? "nodejs-basic" : "python-basic");
   const path = "/sessions?wait=60";
   const session = await client.json<{ id: string; status: string; error_message: string | null }>("POST", path, {
     template_id: template,

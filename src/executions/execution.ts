@@ -71,6 +71,8 @@ export interface ExecutionStore {
   /** Extends every lease of `owner` at once. */
   renewAll(owner: string, expiresAt: string): Promise<void>;
   release(id: string, owner: string): Promise<void>;
+  /** Frees the lease of every live execution: for a process that knows that no other one lives. */
+  releaseAll(): Promise<void>;
   /** Ids of live executions whose lease is free or expired, oldest first. */
   unowned(now: string, limit: number): Promise<string[]>;
 }

@@ -141,6 +141,10 @@ export class SqlExecutionStore implements ExecutionStore {
     await this.#sql.run(sql, [id, owner]);
   }
 
+  async releaseAll(): Promise<void> {
+    await this.#sql.run(`UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}`);
+  }
+
   async unowned(now: string, limit: number): Promise<string[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
     const sql = `SELECT id FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;

@@ -126,6 +126,10 @@ export class SqlSessionStore implements SessionStore {
     await this.#sql.run(sql, [id, owner]);
   }
 
+  async releaseAll(): Promise<void> {
+    await this.#sql.run(`UPDATE sessions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}`);
+  }
+
   async due(now: string, limit: number): Promise<string[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
     const sql = `SELECT id, seq FROM sessions WHERE status = 'creating' AND (lease_owner IS NULL OR lease_expires_at <= ?)
