@@ -37,6 +37,22 @@ class LiveWriter(io.BufferedWriter):
         return size
 
 
+def print_whole(*values, sep=None, end=None, file=None, flush=False):
+    """`print` in one write where the built-in makes two, so that a line is one piece of output."""
+    for name, value in (("sep", sep), ("end", end)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError("%s must be None or a string, not %s" % (name, type(value).__name__))
+    out = sys.stdout if file is None else file
+    if out is None:
+        return
+    out.write((" " if sep is None else sep).join(map(str, values)) + ("\n" if end is None else end))
+    if flush:
+        out.flush()
+
+
+print_whole.__name__ = print_whole.__qualname__ = "print"
+
+
 def prepare():
     """What can be done before the job is known: a search path without the program's directories, arguments, streams and
     hooks. fds 0-2 must be pipes."""
@@ -48,6 +64,7 @@ def prepare():
     sys.unraisablehook = sys.__unraisablehook__ = print_unraisable
     threading.excepthook = threading.__excepthook__ = print_thread_exception
     sys.meta_path.insert(0, spawn_hook)
+    builtins.print = print_whole
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
         raw = io.FileIO(fd, "w" if fd else "r", closefd=False)
