@@ -60,12 +60,14 @@ export async function startApp(config: Config, log: Log): Promise<App> {
 
   const metrics = new Metrics({
     activeSessions: () => sessionStore.countLive(),
-    warmPoolSizes: () => Promise.resolve([]),
+    warmPoolSizes: async () =>
+      Object.entries(await provisioner.warmSizes()).map(([template, size]) => ({ template, size })),
   });
   const provisioner = new LocalProvisioner({
     connect: () => ensureExecutor(config),
     checkImage: (imageUrl) => void resolveImage(config.dataDir, imageUrl),
     maxRunning: config.maxRunningPerSession,
+    maxProcesses: config.maxProcesses,
   });
   const bounds = { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs };
   const scheduler = new Scheduler({
@@ -80,9 +82,11 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     leaseMs: LEASE_MS,
     creatingTimeoutMs: config.creatingTimeoutMs,
     bounds,
-    sandboxMade: (session, ms) => {
-      metrics.sandboxMade(ms / 1000, false);
-      log.info("sandbox.made", { session_id: session.id, ms: Math.round(ms * 100) / 100 });
+    templates: templateStore,
+    sandboxMade: (session, { sandbox }, ms) => {
+      metrics.sandboxMade(ms / 1000, sandbox.pool === "hit");
+      if (sandbox.pool === "miss") metrics.warmPoolMissed(session.template_id);
+      log.info("sandbox.made", { session_id: session.id, pool: sandbox.pool, ms: Math.round(ms * 100) / 100 });
     },
     executionEnded: (execution) => {
       metrics.executionEnded(execution, clock.now());

@@ -8,6 +8,7 @@ import type {
   FileEntry,
   FileRead,
   FileWritten,
+  PoolSpec,
   SandboxSpec,
   SandboxState,
 } from "./protocol.ts";
@@ -45,6 +46,10 @@ export class HttpExecutor implements Executor {
 
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState> {
     return this.#json(`/sandboxes/${id}`, { method: "PUT", json: spec });
+  }
+
+  async setPools(pools: readonly PoolSpec[]): Promise<void> {
+    await this.#call("/pools", { method: "PUT", json: pools });
   }
 
   async deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void> {

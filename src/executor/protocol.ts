@@ -5,6 +5,7 @@
  *     GET    /health                               ExecutorHealth
  *     GET    /sandboxes                            SandboxState[]
  *     PUT    /sandboxes/:id                        SandboxSpec → SandboxState; the same id again returns the existing one
+ *     PUT    /pools                                PoolSpec[] → 204; the warm pools that there shall be from now on
  *     DELETE /sandboxes/:id?workspace=keep|delete  204, also when there is none
  *     PUT    /executions/:id                       ExecutionRequest → its journal, live, from entry 1; idempotent by id
  *     GET    /executions/:id/journal?after=SEQ     its journal, live, from entry SEQ+1
@@ -69,7 +70,12 @@ export type SandboxState = {
   workspacePath: string;
   /** Milliseconds that each phase of the creation took. */
   timing: Record<string, number>;
+  /** Whether it came from a warm pool; null when there is none for its kind. */
+  pool: "hit" | "miss" | null;
 };
+
+/** Sandboxes of a kind that are started ahead and claimed by the first creations that fit. `id` names it: a template's. */
+export type PoolSpec = { id: string; size: number; sandbox: SandboxSpec };
 
 export type ExecutionRequest = {
   sandboxId: string;
@@ -168,6 +174,8 @@ export type ExecutorHealth = {
   startedAt: string;
   sandboxes: number;
   runningExecutions: number;
+  /** Warm sandboxes that are ready, by pool. */
+  pools: Record<string, number>;
   /** What isolation is in force, one check a mechanism. */
   isolation: Check[];
 };
@@ -176,6 +184,7 @@ export type ExecutorHealth = {
 export interface Executor {
   health(signal?: AbortSignal): Promise<ExecutorHealth>;
   listSandboxes(): Promise<SandboxState[]>;
+  setPools(pools: readonly PoolSpec[]): Promise<void>;
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState>;
   deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void>;
   /** Starts the execution unless it is known, and follows its journal from entry 1. Aborting stops the reader only. */

@@ -23,10 +23,10 @@ const CAUSES = { memory: "memory_limit", disk: "disk_limit", processes: "process
 /** One sandbox: a jailed init, the executions that run in it and those that wait their turn. */
 export class Sandbox implements ExecutionHost {
   readonly state: SandboxState;
-  readonly limits: SandboxLimits;
   readonly jailed: JailedInit;
-  readonly changes: WorkspaceChanges;
-  readonly #spec: SandboxSpec;
+  limits: SandboxLimits;
+  changes: WorkspaceChanges;
+  #spec: SandboxSpec;
   readonly #d: SandboxDeps;
   readonly #link: InitLink;
   readonly #running = new Map<number, Execution>();
@@ -57,7 +57,7 @@ export class Sandbox implements ExecutionHost {
   }
 
   private constructor(id: string, spec: SandboxSpec, jailed: JailedInit, deps: SandboxDeps) {
-    this.state = { id, status: "running", workspacePath: jailed.inside.workspace, timing: {} };
+    this.state = { id, status: "running", workspacePath: jailed.inside.workspace, timing: {}, pool: null };
     this.limits = spec.limits;
     this.jailed = jailed;
     this.changes = new WorkspaceChanges(jailed.workspaceDir);
@@ -67,6 +67,19 @@ export class Sandbox implements ExecutionHost {
     this.#spares = new Spares(spec, jailed.inside, this.#link, () => this.#nextProcess());
     if (spec.runtimeType.startsWith("python")) this.#startZygote();
     else if (/^(nodejs|bun)/.test(spec.runtimeType)) this.#spares.fill();
+  }
+
+  /** Gives a sandbox that was started ahead to a session: name, limits and variables are bound now. */
+  adopt(id: string, spec: SandboxSpec): this {
+    const startedMs = performance.now();
+    this.jailed.rebind?.(id, spec.limits);
+    this.#d.log.info("sandbox.claimed", { by: id });
+    this.state.id = id;
+    this.limits = spec.limits;
+    this.#spec = spec;
+    this.changes = new WorkspaceChanges(this.jailed.workspaceDir);
+    this.state.timing = { claim: performance.now() - startedMs };
+    return this;
   }
 
   get isAlone(): boolean {

@@ -7,6 +7,7 @@ import { collectOutput } from "./journal-reader.ts";
 import type { Journals } from "./journals.ts";
 import type { ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Sandbox } from "./sandbox.ts";
+import { WarmPools } from "./warm-pool.ts";
 
 export type SandboxesDeps = {
   jail: Jail;
@@ -25,10 +26,21 @@ export class Sandboxes {
   readonly #live = new Map<string, Execution>();
   /** The change of a sandbox that is under way: one at a time for each id. */
   readonly #changes = new Map<string, Promise<unknown>>();
+  /** Sandboxes that are nobody's yet. */
+  readonly pools: WarmPools;
   #closed = false;
 
   constructor(deps: SandboxesDeps) {
     this.#d = deps;
+    this.pools = new WarmPools({
+      log: deps.log,
+      make: (id, spec) => this.#start(id, spec),
+      discard: async (sandbox) => {
+        await sandbox.end();
+        await deps.jail.removeWorkspace(sandbox.state.id);
+      },
+      isBusy: () => this.#live.size > 0,
+    });
   }
 
   get count(): number {
@@ -65,14 +77,20 @@ export class Sandboxes {
       const present = this.#sandboxes.get(id);
       if (present !== undefined && present.state.status === "running") return present.state;
       if (present !== undefined) await this.#remove(present);
-      const sandbox = await Sandbox.start(id, spec, {
-        jail: this.#d.jail,
-        log: this.#d.log.with({ sandbox_id: id }),
-        maxWaiting: this.#d.maxWaiting,
-        ended: (execution) => this.#live.delete(execution.id),
-      });
+      const warm = this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
+      const sandbox = warm instanceof Sandbox ? warm.adopt(id, spec) : await this.#start(id, spec);
+      sandbox.state.pool = warm instanceof Sandbox ? "hit" : warm;
       this.#sandboxes.set(id, sandbox);
       return sandbox.state;
+    });
+  }
+
+  #start(id: string, spec: SandboxSpec): Promise<Sandbox> {
+    return Sandbox.start(id, spec, {
+      jail: this.#d.jail,
+      log: this.#d.log.with({ sandbox_id: id }),
+      maxWaiting: this.#d.maxWaiting,
+      ended: (execution) => this.#live.delete(execution.id),
     });
   }
 
@@ -151,6 +169,7 @@ export class Sandboxes {
   /** Ends every sandbox; nothing can be started any more. */
   async close(): Promise<void> {
     this.#closed = true;
+    await this.pools.close();
     await Promise.allSettled(this.#changes.values());
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => this.#remove(sandbox)));
   }

@@ -4,7 +4,7 @@ import type { Log } from "../log.ts";
 import { fileRoute } from "./file-routes.ts";
 import { checkId } from "./ids.ts";
 import { followJournal } from "./journal-reader.ts";
-import { LANGUAGES, type ExecutionRequest, type ExecutorHealth, type SandboxSpec } from "./protocol.ts";
+import { LANGUAGES, type ExecutionRequest, type ExecutorHealth, type PoolSpec, type SandboxSpec } from "./protocol.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 export type Listen = { unix: string } | { hostname: string; port: number };
@@ -89,6 +89,7 @@ export class ExecutorServer {
     if (rawId === undefined) {
       if (call === "GET /health") return Response.json(await this.#o.health());
       if (call === "GET /sandboxes") return Response.json(this.#o.sandboxes.list());
+      if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));
       if (call === "POST /shutdown") return this.#shutdown();
       return unknownRoute();
     }
@@ -98,6 +99,11 @@ export class ExecutorServer {
     if (part === undefined) return this.#sandbox(request, id, url);
     if (part !== "files") return unknownRoute();
     return fileRoute(request, url, rest.join("/"), id, this.#o);
+  }
+
+  async #setPools(pools: PoolSpec[]): Promise<Response> {
+    await this.#o.sandboxes.pools.set(pools);
+    return noContent();
   }
 
   async #shutdown(): Promise<Response> {

@@ -54,7 +54,11 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   const sandboxes = new Sandboxes({ ...options, journals });
   const health = async (): Promise<ExecutorHealth> => {
     if (sandboxes.isClosed) throw new AppError("draining", "the executor is ending");
-    const counts = { sandboxes: sandboxes.count, runningExecutions: sandboxes.liveExecutions };
+    const counts = {
+      sandboxes: sandboxes.count,
+      runningExecutions: sandboxes.liveExecutions,
+      pools: sandboxes.pools.sizes(),
+    };
     return { version: options.version, pid: process.pid, startedAt, ...counts, isolation: await jail.checks() };
   };
   const server = new ExecutorServer({ ...options, sandboxes, health, shutdown: told.resolve });

@@ -1,5 +1,6 @@
 import type { Executor, SandboxState } from "../executor/protocol.ts";
 import type { Session } from "../sessions/session.ts";
+import type { Template } from "../templates/template.ts";
 
 export type Provisioned = {
   executor: Executor;
@@ -17,6 +18,10 @@ export interface Provisioner {
   executorOf(sessionId: string): Promise<Executor>;
   /** Throws `image_unknown` when no sandbox can be made of the image here. */
   checkImage(imageUrl: string): Promise<void>;
+  /** Starts sandboxes of these templates ahead, `warm_pool_size` of each, and no others. Absent: it keeps none. */
+  keepWarm?(templates: readonly Template[]): Promise<void>;
+  /** Ready warm sandboxes, by template. */
+  warmSizes?(): Promise<Record<string, number>>;
   /** Ends the sandbox; with `deleteWorkspace` the files go too. Idempotent. */
   release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void>;
   /** Ids of the sandboxes that exist, with their status. Throws `executor_unavailable` when it cannot be told. */

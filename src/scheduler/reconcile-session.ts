@@ -3,7 +3,7 @@ import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
-import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import { deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
 import type { Session, SessionStore } from "../sessions/session.ts";
 
@@ -20,7 +20,7 @@ export type ReconcilerDeps = {
   creatingTimeoutMs: number;
   bounds: LifetimeBounds;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
-  sandboxMade(session: Session, ms: number): void;
+  sandboxMade(session: Session, made: Provisioned, ms: number): void;
 };
 
 const LIVE = ["creating", "running"] as const;
@@ -53,7 +53,7 @@ export class SessionReconciler {
     try {
       const startedMs = performance.now();
       const made = await provisioner.ensure(session);
-      this.#d.sandboxMade(session, performance.now() - startedMs);
+      this.#d.sandboxMade(session, made, performance.now() - startedMs);
       const at = clock.now();
       const fields = {
         status: "running" as const,

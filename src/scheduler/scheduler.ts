@@ -2,15 +2,18 @@ import type { Changes, Wakeups } from "../changes.ts";
 import type { Clock } from "../clock.ts";
 import type { Execution, ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
-import type { Provisioner } from "../provisioners/provisioner.ts";
+import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import type { LifetimeBounds } from "../sessions/deadline.ts";
 import type { Lease, Session, SessionStore } from "../sessions/session.ts";
 import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
+import type { TemplateStore } from "../templates/template.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
+import { WarmPoolKeeper } from "./warm-pools.ts";
 
 export type SchedulerDeps = {
   sessions: SessionStore;
   executions: ExecutionStore;
+  templates: TemplateStore;
   provisioner: Provisioner;
   sessionChanges: Changes<Session>;
   executionChanges: Changes<Execution>;
@@ -24,7 +27,7 @@ export type SchedulerDeps = {
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
-  sandboxMade(session: Session, ms: number): void;
+  sandboxMade(session: Session, made: Provisioned, ms: number): void;
 };
 
 const RESYNC_MS = 2000;
@@ -38,6 +41,7 @@ export class Scheduler implements Wakeups {
   readonly #d: SchedulerDeps;
   readonly #reconciler: SessionReconciler;
   readonly #followerDeps: FollowerDeps;
+  readonly #warmPools: WarmPoolKeeper;
   /** Executions that this process follows, by id, and their sessions. */
   readonly #followed = new Map<string, { sessionId: string; done: Promise<void> }>();
   readonly #steps = new Map<string, Promise<void>>();
@@ -48,6 +52,7 @@ export class Scheduler implements Wakeups {
   constructor(deps: SchedulerDeps) {
     this.#d = deps;
     this.#reconciler = new SessionReconciler({ ...deps, changes: deps.sessionChanges });
+    this.#warmPools = new WarmPoolKeeper(deps.templates, deps.provisioner);
     this.#followerDeps = {
       ...deps,
       reconcile: (id) => this.#step(id, true),
@@ -119,6 +124,7 @@ export class Scheduler implements Wakeups {
     await Promise.all(due.map((id) => this.#step(id, false)));
     for (const id of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now);
     await this.#compareSandboxes();
+    await this.#warmPools.resync();
   }
 
   async #adopt(id: string, now: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Changes, Wakeups } from "../changes.ts";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
@@ -79,8 +80,10 @@ export class Sessions {
     const leaseEnd = new Date(now.getTime() + rules.leaseMs).toISOString();
     await store.insert(session, { owner: this.#d.owner, expiresAt: leaseEnd });
     this.#d.created(session);
-    void this.#d.wakeups.session(session.id);
-    return session;
+    const made = this.#d.wakeups.session(session.id);
+    if (template.warm_pool_size === 0) return session;
+    await Promise.race([made, setTimeout(WARM_MS)]);
+    return this.get(tenant, session.id);
   }
 
   #newSession(tenant: string, input: SessionInput, template: Template, now: Date): Session {
@@ -217,6 +220,9 @@ export class Sessions {
     throw new AppError("not_implemented", "dependencies can't be installed by this version");
   }
 }
+
+/** How long a creation waits for a warm sandbox, which is claimed in a few milliseconds when there is one. */
+const WARM_MS = 50;
 
 /** How often a waiter looks at the row itself, for changes that another replica made. */
 const RECHECK_MS = 1000;

@@ -74,6 +74,10 @@ export class FakeExecutor implements Executor {
     throw new Error("not needed");
   }
 
+  setPools(): Promise<void> {
+    return Promise.resolve();
+  }
+
   listSandboxes(): Promise<SandboxState[]> {
     return Promise.resolve([...this.#sandboxes].map(stateOf));
   }
@@ -242,7 +246,7 @@ export class FakeExecutor implements Executor {
 }
 
 function stateOf(id: string): SandboxState {
-  return { id, status: "running", workspacePath: "/workspace", timing: {} };
+  return { id, status: "running", workspacePath: "/workspace", timing: {}, pool: null };
 }
 
 function outcome(

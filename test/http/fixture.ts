@@ -78,6 +78,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     bounds,
     executionEnded: () => {},
     sandboxMade: () => {},
+    templates: templateStore,
   });
   const sessions = new Sessions({
     created: () => {},

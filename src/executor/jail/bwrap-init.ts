@@ -1,3 +1,5 @@
+import { renameSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { Upload } from "../files.ts";
 import type { SandboxPaths } from "../languages/launch.ts";
 import type { SandboxLimits } from "../protocol.ts";
@@ -26,14 +28,14 @@ export const GROUP_EMPTY_MS = 5000;
 export class BwrapInit implements JailedInit {
   readonly stdin: JailedInit["stdin"];
   readonly exited: Promise<number>;
-  readonly workspaceDir: string;
+  workspaceDir: string;
   readonly incomingDir: string;
   readonly owner: JailedInit["owner"];
   readonly inside: SandboxPaths;
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   readonly #j: Jailed;
-  readonly #disk: DiskMeter;
-  readonly #watchdog: Watchdog;
+  #disk: DiskMeter;
+  #watchdog: Watchdog;
   #initPid: number | null = null;
   #disposed: Promise<void> | null = null;
 
@@ -44,16 +46,8 @@ export class BwrapInit implements JailedInit {
     this.incomingDir = jailed.incomingDir;
     this.inside = jailed.inside;
     this.owner = jailed.uid === null ? undefined : { uid: jailed.uid, gid: jailed.uid };
-    const { cgroup } = jailed;
-    this.#disk = new DiskMeter(jailed.workspaceDir, jailed.limits.diskBytes, () => this.#pids());
-    this.#watchdog = new Watchdog({
-      disk: this.#disk,
-      limits: jailed.limits,
-      activity: () => (cgroup === null ? cpuTicks(child.pid) : cgroup.cpuUs()),
-      countedFrom: cgroup === null ? child.pid : null,
-      passed: (limit) => jailed.events.limitPassed(limit),
-      overrun: () => this.kill(),
-    });
+    this.#disk = this.#newDisk(jailed.limits);
+    this.#watchdog = this.#newWatchdog(jailed.limits);
     this.stdin = {
       write: (chunk) => {
         this.#watchdog.wake();
@@ -67,6 +61,33 @@ export class BwrapInit implements JailedInit {
       await this.#untilEmpty();
       return code;
     });
+  }
+
+  #newDisk(limits: SandboxLimits): DiskMeter {
+    return new DiskMeter(this.workspaceDir, limits.diskBytes, () => this.#pids());
+  }
+
+  #newWatchdog(limits: SandboxLimits): Watchdog {
+    const { cgroup, events } = this.#j;
+    const { pid } = this.#child;
+    return new Watchdog({
+      disk: this.#disk,
+      limits,
+      activity: () => (cgroup === null ? cpuTicks(pid) : cgroup.cpuUs()),
+      countedFrom: cgroup === null ? pid : null,
+      passed: (limit) => events.limitPassed(limit),
+      overrun: () => this.kill(),
+    });
+  }
+
+  rebind(id: string, limits: SandboxLimits): void {
+    const moved = join(dirname(this.workspaceDir), id);
+    this.#j.cgroup?.setLimits(limits);
+    renameSync(this.workspaceDir, moved);
+    this.workspaceDir = moved;
+    this.#watchdog.stop();
+    this.#disk = this.#newDisk(limits);
+    this.#watchdog = this.#newWatchdog(limits);
   }
 
   get pid(): number {

@@ -135,6 +135,10 @@ export class BwrapJail implements Jail {
     return join(this.#dataDir, "workspaces", id);
   }
 
+  canClaim(id: string): boolean {
+    return !existsSync(this.#workspaceDir(id));
+  }
+
   async removeWorkspace(id: string): Promise<void> {
     const dir = this.#workspaceDir(id);
     const owner = lstatSync(dir, { throwIfNoEntry: false })?.uid;

@@ -1,8 +1,8 @@
 import type { Upload } from "../files.ts";
 import type { SandboxPaths } from "../languages/launch.ts";
-import type { Check, SandboxSpec } from "../protocol.ts";
+import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
 
-/** How sandboxes are isolated on this host. Implementations: bubblewrap (bwrap.ts), and none for Pods (unjailed.ts). */
+/** How sandboxes are isolated on this host. Implementations: bubblewrap (bwrap.ts), and a Pod's own container (direct.ts). */
 export interface Jail {
   /**
    * Starts `sandbox-init init` isolated as the spec says, on the workspace `<dataDir>/workspaces/<id>` (made if it is
@@ -10,6 +10,8 @@ export interface Jail {
    * `disk_full`, `internal`) and then leaves nothing behind.
    */
   start(id: string, spec: SandboxSpec, events: JailEvents): Promise<JailedInit>;
+  /** Whether a warm sandbox can become this one: only where there is no workspace of that id yet. Absent: never. */
+  canClaim?(id: string): boolean;
   /** Removes the workspace of a sandbox that is not running, also one that never existed. */
   removeWorkspace(id: string): Promise<void>;
   /** Ends and removes what executors before this one left: processes, cgroups, uid claims. */
@@ -44,6 +46,8 @@ export type JailedInit = {
   processRefusals(): number;
   /** Counts a write from outside under the disk limit, where there is one. */
   beginUpload(): Promise<Upload>;
+  /** Makes the jail that of another sandbox id, whose workspace must not exist: the workspace moves, the limits change. */
+  rebind?(id: string, limits: SandboxLimits): void;
   /** Removes cgroups, uid claim and whatever else was set up, once the process has ended. Idempotent. Keeps the workspace. */
   dispose(): Promise<void>;
   /** The workspace on the host. */

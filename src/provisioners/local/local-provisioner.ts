@@ -1,8 +1,9 @@
 import { hostname } from "node:os";
 import { AppError } from "../../errors.ts";
-import type { Executor, SandboxSpec, SandboxState } from "../../executor/protocol.ts";
+import type { Executor, PoolSpec, SandboxSpec, SandboxState } from "../../executor/protocol.ts";
 import { parseSize } from "../../sessions/limits.ts";
 import type { Session } from "../../sessions/session.ts";
+import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
 
 export type LocalProvisionerDeps = {
@@ -12,12 +13,14 @@ export type LocalProvisionerDeps = {
   checkImage(imageUrl: string): void;
   /** Executions that run at once in a session. */
   maxRunning: number;
+  maxProcesses: number;
 };
 
 /** The edge: one executor process on this host keeps every sandbox. A dead one is started again at the next use. */
 export class LocalProvisioner implements Provisioner {
   readonly #d: LocalProvisionerDeps;
   #executor: Promise<Executor> | null = null;
+  #told: { pools: string; executor: Executor | null } = { pools: "[]", executor: null };
 
   constructor(deps: LocalProvisionerDeps) {
     this.#d = deps;
@@ -54,6 +57,32 @@ export class LocalProvisioner implements Provisioner {
       env: session.env_vars,
       maxRunning: this.#d.maxRunning,
     };
+  }
+
+  /** Told again whenever the templates differ, or another executor may not know yet. */
+  async keepWarm(templates: readonly Template[]): Promise<void> {
+    const pools = templates.map((template) => this.#poolOf(template));
+    const wanted = JSON.stringify(pools);
+    const executor = await this.executorOf();
+    if (wanted === this.#told.pools && executor === this.#told.executor) return;
+    await this.#watching(executor.setPools(pools));
+    this.#told = { pools: wanted, executor };
+  }
+
+  #poolOf(template: Template): PoolSpec {
+    const limits = {
+      cpuCores: template.default_cpu_cores,
+      memoryBytes: template.default_memory_mb * 1024 ** 2,
+      diskBytes: template.default_disk_mb * 1024 ** 2,
+      maxProcesses: this.#d.maxProcesses,
+    };
+    const { image_url: imageUrl, runtime_type: runtimeType } = template;
+    const sandbox = { imageUrl, runtimeType, limits, env: {}, maxRunning: this.#d.maxRunning };
+    return { id: template.id, size: template.warm_pool_size, sandbox };
+  }
+
+  async warmSizes(): Promise<Record<string, number>> {
+    return (await this.#watching((await this.executorOf()).health())).pools;
   }
 
   async release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void> {
