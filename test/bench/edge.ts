@@ -75,6 +75,40 @@ async function sessions(client: Client): Promise<void> {
   await Promise.all(made.map((id) => client.raw("DELETE", `/sessions/${id}`)));
 }
 
+/** Creates from a pool that is full each time. */
+async function warm(client: Client): Promise<void> {
+  const template = {
+    id: "bench-warm",
+    name: "Bench",
+    image_url: "sandbox-template-python-basic",
+    runtime_type: "python3.11",
+  };
+  await client.post("/templates", { ...template, warm_pool_size: 10 });
+  const full = async (): Promise<void> => {
+    while (
+      !(await (await fetch(`${client.base}/../../metrics`)).text()).includes(
+        'sandbox_warm_pool_size{template="bench-warm"} 10',
+      )
+    )
+      await Bun.sleep(20);
+  };
+  const samples: number[] = [];
+  for (let round = 0; round < 8; round++) {
+    await full();
+    await Bun.sleep(300);
+    for (let i = 0; i < 8; i++) {
+      const started = performance.now();
+      const { body } = await client.post("/sessions", { template_id: "bench-warm" });
+      const execution = await client.submit(body["id"], "print('x')");
+      for await (const event of client.events(execution)) if (event.type === "stdout") break;
+      samples.push(performance.now() - started);
+      void client.raw("DELETE", `/sessions/${body["id"]}`);
+    }
+  }
+  reportLatency("session: create to first output, warm", samples, 12, 40);
+  await client.call("PUT", "/templates/bench-warm", { warm_pool_size: 0 });
+}
+
 async function throughput(client: Client): Promise<void> {
   const seconds = 15;
   const ids = await Promise.all(Array.from({ length: 16 }, () => client.session()));
@@ -181,7 +215,7 @@ report("serve: start to /readyz", performance.now() - startedAt, "ms", { most: 3
 report("control plane resident when idle", await residentMb(server.process.pid), "MB", { most: 100 });
 try {
   const only = process.argv.slice(2);
-  const parts = { latency, sessions, throughput, streamDelay, bulk, burst };
+  const parts = { latency, sessions, warm, throughput, streamDelay, bulk, burst };
   for (const [name, part] of Object.entries(parts)) if (only.length === 0 || only.includes(name)) await part(client);
   if (only.length === 0 || only.includes("footprint")) await footprint(server, client);
 } finally {
