@@ -4,7 +4,10 @@ import { buildInit } from "./executor/init/build.ts";
 
 const root = join(import.meta.dir, "..");
 
+/** Of the source: as BUILD_COMMIT says, else as git does where there is one. */
 async function commit(): Promise<string> {
+  const given = process.env["BUILD_COMMIT"];
+  if (given !== undefined || Bun.which("git") === null) return given ?? "";
   const run = Bun.spawn(["git", "rev-parse", "--short", "HEAD"], { cwd: root, stdout: "pipe", stderr: "ignore" });
   const text = await new Response(run.stdout).text();
   return (await run.exited) === 0 ? text.trim() : "";

@@ -1,16 +1,18 @@
 import { writeFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { ConfigError, loadConfig, takeFlags, type Config } from "../config.ts";
 import { openDataDirectory, type DataDirectory } from "../data-directory.ts";
 import { HttpExecutor } from "../executor/client.ts";
+import { installRuntime } from "../executor/install.ts";
 import { BwrapJail } from "../executor/jail/bwrap.ts";
+import { DirectJail } from "../executor/jail/direct.ts";
 import type { Jail } from "../executor/jail/jail.ts";
 import { takeExecutorLock, type ExecutorLock } from "../executor/lock.ts";
 import { LogFile } from "../executor/log-file.ts";
 import type { Listen } from "../executor/server.ts";
 import { sayReady } from "../executor/spawn.ts";
 import { startExecutor, type StartedExecutor } from "../executor/start.ts";
-import { createLog } from "../log.ts";
+import { createLog, type Log } from "../log.ts";
 import { VERSION } from "../version.ts";
 
 const LOG_BYTES = 16 * 1024 * 1024;
@@ -21,13 +23,19 @@ const LOCK_RETRY_MS = 20;
 const IDLE_MS = 15 * 60_000;
 const IDLE_CHECK_MS = 30_000;
 const MIN_TOKEN_LENGTH = 32;
+/** The workspace of `--single-sandbox`. */
+const WORKSPACE = "/workspace";
 
 const HELP = `sandbox executor: the process beside the code, started by sandbox serve when it is needed
 
-Usage: sandbox executor [--data-dir DIR] [--listen HOST:PORT]
+Usage: sandbox executor [--data-dir DIR] [--listen HOST:PORT] [--single-sandbox]
+       sandbox executor --install DIR
 
   --listen HOST:PORT   serve TCP instead of DIR/executor/socket; every request needs the token in EXECUTOR_TOKEN,
                        of at least ${MIN_TOKEN_LENGTH} characters
+  --single-sandbox     keep one sandbox, in the container that this is process 1 of, with ${WORKSPACE} as its workspace;
+                       logs go to stdout
+  --install DIR        put into DIR what a container needs for --single-sandbox, which then is DIR/sandbox
 
 It takes the settings of sandbox serve that concern it (DATA_DIR, OUTPUT_LIMIT_BYTES, JOURNAL_LIMIT_BYTES,
 MAX_WAITING_PER_SESSION, SANDBOX_UID_BASE, DISABLE_BWRAP, ALLOW_UNISOLATED, LOG_LEVEL), as flags or variables.
@@ -40,38 +48,40 @@ export async function executorCommand(argv: string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
+  const options = parseOptions(rest);
+  if (options.install !== null) {
+    await installRuntime(options.install);
+    return 0;
+  }
   const config = loadConfig(process.env, flags);
   process.umask(0o022);
   const asRoot = process.getuid?.() === 0 && !config.disableBwrap;
   const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
-  const { listen, token } = listenOptions(rest, directory);
+  const listen = options.listen ?? { unix: join(directory.executor, "socket") };
+  const token = options.listen === null ? null : takeToken();
   const lock = await lockOf(directory);
   if (lock === null)
     throw new ConfigError(`DATA_DIR=${directory.path} has an executor already: end it or choose another directory`);
   try {
-    return await keepSandboxes(config, directory, listen, token);
+    return await keepSandboxes(config, directory, { ...options, listen, token });
   } finally {
     lock.release();
   }
 }
 
-async function keepSandboxes(
-  config: Config,
-  directory: DataDirectory,
-  listen: Listen,
-  token: string | null,
-): Promise<number> {
-  const file = new LogFile(join(directory.executor, "log"), LOG_BYTES);
-  const log = createLog({ level: config.logLevel, format: "json", write: (line) => file.write(line) });
+type Kept = { listen: Listen; token: string | null; isSingle: boolean };
+
+async function keepSandboxes(config: Config, directory: DataDirectory, kept: Kept): Promise<number> {
+  const log = logOf(config, directory, kept.isSingle);
   for (const event of ["uncaughtException", "unhandledRejection"] as const)
     process.on(event, (error: unknown) => log.error("executor.fault", { event, error }));
   const pidFile = join(directory.executor, "pid");
   const executor = await startExecutor({
     ...config,
     journalsDir: directory.journals,
-    listen,
-    token,
-    jail: await jailOf(config, directory),
+    listen: kept.listen,
+    token: kept.token,
+    jail: await jailOf(config, directory, kept.isSingle),
     maxWaiting: config.maxWaitingPerSession,
     recoverSinceMs: statSync(pidFile, { throwIfNoEntry: false })?.mtimeMs ?? 0,
     version: VERSION,
@@ -79,11 +89,25 @@ async function keepSandboxes(
   });
   writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
   log.info("executor.listening", { pid: process.pid, version: VERSION, data_dir: directory.path });
-  sayReady();
-  log.info("executor.ending", { because: await endOf(executor) });
+  if (!kept.isSingle) sayReady();
+  log.info("executor.ending", { because: kept.isSingle ? await toldToEnd(executor) : await endOf(executor) });
   await executor.close();
   log.info("executor.ended");
   return 0;
+}
+
+/** A container's log is its stdout. */
+function logOf(config: Config, directory: DataDirectory, isSingle: boolean): Log {
+  const options = { level: config.logLevel, format: "json" as const };
+  if (isSingle) return createLog(options);
+  const file = new LogFile(join(directory.executor, "log"), LOG_BYTES);
+  return createLog({ ...options, write: (line) => file.write(line) });
+}
+
+/** No signal ends the executor of a container, since the code beside it could send one too. */
+async function toldToEnd(executor: StartedExecutor): Promise<string> {
+  await executor.told;
+  return "told to";
 }
 
 /** Why this process is to end, once it is. */
@@ -118,28 +142,48 @@ async function isServed(directory: DataDirectory): Promise<boolean> {
   }
 }
 
-function listenOptions(rest: string[], directory: DataDirectory): { listen: Listen; token: string | null } {
-  const [flag, address, ...more] = rest.flatMap((word) =>
-    word.startsWith("--listen=") ? ["--listen", word.slice(9)] : [word],
-  );
-  if (flag === undefined) return { listen: { unix: join(directory.executor, "socket") }, token: null };
-  const [, hostname, port] = /^\[?([^\]]+?)\]?:(\d{1,5})$/.exec(address ?? "") ?? [];
-  if (flag !== "--listen" || more.length > 0 || hostname === undefined)
-    throw new ConfigError(`sandbox executor ${rest.join(" ")} is not valid: allowed is --listen HOST:PORT`);
+type Options = { listen: { hostname: string; port: number } | null; isSingle: boolean; install: string | null };
+
+function parseOptions(rest: string[]): Options {
+  const options: Options = { listen: null, isSingle: false, install: null };
+  const words = rest.flatMap((word) => /^(--[a-z-]+)=(.*)$/s.exec(word)?.slice(1) ?? [word]);
+  for (let i = 0; i < words.length; i++) {
+    if (words[i] === "--single-sandbox") options.isSingle = true;
+    else if (words[i] === "--listen") options.listen = parseListen(words[++i] ?? "");
+    else if (words[i] === "--install" && words[i + 1] !== undefined) options.install = words[++i] ?? null;
+    else throw invalid(rest);
+  }
+  if (options.isSingle && options.listen === null) throw invalid(rest);
+  return options;
+}
+
+function parseListen(address: string): { hostname: string; port: number } {
+  const [, hostname, port] = /^\[?([^\]]+?)\]?:(\d{1,5})$/.exec(address) ?? [];
+  if (hostname === undefined) throw invalid(["--listen", address]);
+  return { hostname, port: Number(port) };
+}
+
+function invalid(words: string[]): ConfigError {
+  const allowed = "--listen HOST:PORT, with it --single-sandbox, or --install DIR";
+  return new ConfigError(`sandbox executor ${words.join(" ")} is not valid: allowed is ${allowed}`);
+}
+
+/** The token, which is in the environment of no process that this one starts. */
+function takeToken(): string {
   const token = process.env["EXECUTOR_TOKEN"] ?? "";
-  if (token.length < MIN_TOKEN_LENGTH)
-    throw new ConfigError(
-      `EXECUTOR_TOKEN is too short: with --listen it needs at least ${MIN_TOKEN_LENGTH} characters`,
-    );
-  return { listen: { hostname, port: Number(port) }, token };
+  delete process.env["EXECUTOR_TOKEN"];
+  if (token.length >= MIN_TOKEN_LENGTH) return token;
+  throw new ConfigError(`EXECUTOR_TOKEN is too short: with --listen it needs at least ${MIN_TOKEN_LENGTH} characters`);
 }
 
 /** How sandboxes are isolated. Throws ConfigError when they can't be as they must. */
-async function jailOf(config: Config, directory: DataDirectory): Promise<Jail> {
-  if (config.disableBwrap)
-    throw new ConfigError("DISABLE_BWRAP=true is not possible in this version: allowed is false");
+async function jailOf(config: Config, directory: DataDirectory, isSingle: boolean): Promise<Jail> {
+  if (config.disableBwrap && !isSingle)
+    throw new ConfigError("DISABLE_BWRAP=true is not possible without --single-sandbox: allowed is false");
   try {
-    return await BwrapJail.open({ dataDir: directory.path, uidBase: config.sandboxUidBase });
+    if (!isSingle) return await BwrapJail.open({ dataDir: directory.path, uidBase: config.sandboxUidBase });
+    const runtimeDir = dirname(process.execPath);
+    return DirectJail.open({ workspaceDir: WORKSPACE, runtimeDir, allowUnisolated: config.allowUnisolated });
   } catch (error) {
     throw new ConfigError(error instanceof Error ? error.message : String(error));
   }

@@ -67,8 +67,16 @@ async function contentName(): Promise<string> {
 
 async function fill(aside: string): Promise<void> {
   const dir = join(aside, "sandbox");
+  for (const path of [dir, join(aside, "etc")]) mkdirSync(path, { recursive: true });
+  for (const path of [aside, dir]) chmodSync(path, 0o755);
+  await putRuntimeFiles(dir);
+  makeEtc(join(aside, "etc"));
+}
+
+/** Init, the language runners and `bin/bun`; `bun` is an empty file, for the executable to be put over. */
+export async function putRuntimeFiles(dir: string): Promise<void> {
   mkdirSync(join(dir, "bin"), { recursive: true });
-  for (const path of [aside, dir, join(dir, "bin")]) chmodSync(path, 0o755);
+  chmodSync(join(dir, "bin"), 0o755);
   for (const asset of ASSETS) {
     writeFileSync(join(dir, asset.name), await Bun.file(asset.path).bytes());
     chmodSync(join(dir, asset.name), asset.mode);

@@ -1,0 +1,181 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { AppError } from "../../errors.ts";
+import { JAIL_PATHS } from "../languages/launch.ts";
+import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
+import { containerGroup, type ContainerGroup } from "./container-group.ts";
+import { DiskMeter } from "./disk-meter.ts";
+import type { Jail, JailedInit, JailEvents } from "./jail.ts";
+import { closeToOthers, endAllOthers, killAllOthers, ownStatus } from "./pid-one.ts";
+import { cpuTicks, descendants } from "./process-tree.ts";
+import { Watchdog } from "./watchdog.ts";
+
+export type DirectJailOptions = {
+  /** The one sandbox's workspace, a directory that is there. */
+  workspaceDir: string;
+  /** Directory with init, the language runners and the executable as `bun` (install.ts). */
+  runtimeDir: string;
+  /** Accept a container that isolates less than it must. */
+  allowUnisolated: boolean;
+};
+
+const OPEN_FILES = 4096;
+const MEBIBYTE = 1024 ** 2;
+const ROOT_PROBE = "/.sandbox-probe";
+/** Memory that the executor itself needs of what the container has. */
+const OWN_MEMORY_BYTES = 64 * MEBIBYTE;
+
+/**
+ * No jail but the container that this process is process 1 of: it keeps one sandbox, whose init runs beside this process
+ * and under its user.
+ */
+export class DirectJail implements Jail {
+  readonly #o: DirectJailOptions;
+  readonly #group = containerGroup();
+  readonly #checks: Check[];
+  #kept: string | null = null;
+
+  /** Closes this process to the code that will run beside it. Throws an Error that says what is missing. */
+  static open(options: DirectJailOptions): DirectJail {
+    closeToOthers();
+    const checks = containerChecks();
+    const broken = checks.find((check) => !check.ok);
+    if (broken !== undefined && !options.allowUnisolated)
+      throw new Error(`the container is not isolated as it must be: ${broken.name}: ${broken.found}`);
+    for (const path of [options.workspaceDir, join(options.runtimeDir, "init")])
+      if (!existsSync(path)) throw new Error(`${path} is missing in the container`);
+    return new DirectJail(options, checks);
+  }
+
+  private constructor(options: DirectJailOptions, checks: Check[]) {
+    this.#o = options;
+    this.#checks = checks;
+  }
+
+  async start(id: string, spec: SandboxSpec, events: JailEvents): Promise<JailedInit> {
+    if (this.#kept !== null && this.#kept !== id)
+      throw new AppError("bad_request", "this executor keeps one sandbox, and it has one");
+    const init = join(this.#o.runtimeDir, "init");
+    const rlimits = { CORE: 0, NOFILE: OPEN_FILES, FSIZE: spec.limits.diskBytes };
+    const flags = Object.entries(rlimits).flatMap(([name, value]) => ["--rlimit", `${name}=${value}`]);
+    try {
+      mkdirSync(this.#o.workspaceDir, { recursive: true });
+      const child = Bun.spawn([init, "launch", ...flags, "--", init, "init"], {
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "pipe",
+        env: {},
+        cwd: "/",
+      });
+      this.#kept = id;
+      return directInit(child, spec.limits, events, this.#group, this.#o);
+    } catch (error) {
+      throw new AppError("internal", "init could not be started", { cause: error });
+    }
+  }
+
+  /** Empties the workspace, which is a mount and stays. */
+  async removeWorkspace(id: string): Promise<void> {
+    if (this.#kept !== id) return;
+    for (const name of readdirSync(this.#o.workspaceDir))
+      rmSync(join(this.#o.workspaceDir, name), { recursive: true, force: true });
+    this.#kept = null;
+  }
+
+  cleanUpLeftovers(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  checks(): Promise<Check[]> {
+    return Promise.resolve(this.#checks);
+  }
+
+  close(): void {}
+}
+
+function directInit(
+  child: Bun.Subprocess<"pipe", "pipe", "pipe">,
+  limits: SandboxLimits,
+  events: JailEvents,
+  group: ContainerGroup,
+  { workspaceDir, runtimeDir }: DirectJailOptions,
+): JailedInit {
+  const pids = (): number[] => descendants(child.pid);
+  const disk = new DiskMeter(workspaceDir, limits.diskBytes, pids);
+  const watchdog = new Watchdog({
+    disk,
+    limits: { ...limits, memoryBytes: watchedMemory(limits.memoryBytes, group) },
+    activity: () => cpuTicks(child.pid),
+    countedFrom: child.pid,
+    passed: (limit) => events.limitPassed(limit),
+    overrun: killAllOthers,
+  });
+  const exited = child.exited.then(async (code) => {
+    watchdog.stop();
+    await endAllOthers(child.pid);
+    return code;
+  });
+  return {
+    pid: child.pid,
+    stdin: {
+      write: (chunk) => {
+        watchdog.wake();
+        return child.stdin.write(chunk);
+      },
+      flush: () => child.stdin.flush(),
+      end: () => child.stdin.end(),
+    },
+    stdout: child.stdout,
+    stderr: child.stderr,
+    exited,
+    kill: killAllOthers,
+    memoryKills: () => group.memoryKills(),
+    processRefusals: () => group.processRefusals(),
+    beginUpload: () => disk.beginUpload(),
+    dispose: async () => void (await exited),
+    workspaceDir,
+    incomingDir: undefined,
+    owner: undefined,
+    inside: { ...JAIL_PATHS, runtime: runtimeDir, workspace: workspaceDir, ...interpreters() },
+  };
+}
+
+/** Where the kernel would end the container for memory as a whole, what uses it is ended a little before. */
+function watchedMemory(memoryBytes: number, group: ContainerGroup): number {
+  return group.endsAsAWhole ? Math.max(memoryBytes * 0.9 - OWN_MEMORY_BYTES, memoryBytes / 4) : memoryBytes;
+}
+
+/** As the image's PATH finds them. */
+function interpreters(): { python: string; shell: string } {
+  return {
+    python: Bun.which("python3") ?? JAIL_PATHS.python,
+    shell: Bun.which("bash") ?? "/bin/sh",
+  };
+}
+
+function containerChecks(): Check[] {
+  const uid = process.getuid?.() ?? 0;
+  const capabilities = ownStatus("CapEff");
+  const isWritable = isRootWritable();
+  return [
+    { name: "kernel", ok: true, found: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim() },
+    { name: "container", ok: true, found: "the container is the jail; the executor is its process 1, not dumpable" },
+    { name: "user", ok: uid !== 0, found: `uid ${uid}` },
+    { name: "capabilities", ok: /^0*$/.test(capabilities), found: /^0*$/.test(capabilities) ? "none" : capabilities },
+    { name: "no new privileges", ok: ownStatus("NoNewPrivs") === "1", found: ownStatus("NoNewPrivs") },
+    { name: "root file system", ok: !isWritable, found: isWritable ? "writable" : "read-only" },
+    { name: "seccomp", ok: true, found: `${SECCOMP[ownStatus("Seccomp")] ?? "unknown"}, and init's own filter` },
+  ];
+}
+
+const SECCOMP: Record<string, string> = { "0": "none by the container", "2": "the container's filter" };
+
+function isRootWritable(): boolean {
+  try {
+    mkdirSync(ROOT_PROBE);
+    rmSync(ROOT_PROBE, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
