@@ -42,12 +42,12 @@ def import_with_one_thread(names):
 NEVER = float("inf")
 # Seconds: how long a process made ahead waits for its program; how long one is not made because a program still runs;
 # when imports begin; how long requests may keep one from being done.
-SPARE_LIFE_S, SPARE_DELAY_S, FIRST_IMPORT_S, IMPORT_PATIENCE_S = 10, 0.02, 0.05, 1
+SPARE_LIFE_S, SPARE_DELAY_S, FIRST_IMPORT_S, IMPORT_PATIENCE_S = 10, 0.02, 1.5, 1
 
 
 class Zygote:
     """Answers requests. After one it forks ahead for the next, so that most programs find their process made; that one
-    goes after a while without use. In between it imports modules, a quarter of the time at most: a machine that starts
+    goes after a while without use. In between it imports modules, a tenth of the time at most: a machine that starts
     many sandboxes at once runs their programs first."""
 
     def __init__(self, preload, fork_hooks):
@@ -131,7 +131,7 @@ class Zygote:
         elif self.start_successor():
             return True
         now = time.monotonic()
-        self.import_at = now + 3 * (now - started)
+        self.import_at = now + 9 * (now - started)
         return False
 
     def watch_program(self, pid):
