@@ -6,7 +6,7 @@ import type { SandboxLimits } from "../protocol.ts";
 import type { SandboxCgroup } from "./cgroups.ts";
 import { DiskMeter } from "./disk-meter.ts";
 import type { JailedInit, JailEvents } from "./jail.ts";
-import { childrenOf, cpuTicks, descendants, isAlive } from "./process-tree.ts";
+import { activityOf, childrenOf, descendants, isAlive } from "./process-tree.ts";
 import type { Uids } from "./uids.ts";
 import { Watchdog } from "./watchdog.ts";
 
@@ -73,7 +73,7 @@ export class BwrapInit implements JailedInit {
     return new Watchdog({
       disk: this.#disk,
       limits,
-      activity: () => (cgroup === null ? cpuTicks(pid) : cgroup.cpuUs()),
+      activity: () => (cgroup === null ? activityOf(pid) : cgroup.cpuUs()),
       countedFrom: cgroup === null ? pid : null,
       passed: (limit) => events.limitPassed(limit),
       overrun: () => this.kill(),

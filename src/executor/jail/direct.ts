@@ -7,7 +7,7 @@ import { containerGroup, type ContainerGroup } from "./container-group.ts";
 import { DiskMeter } from "./disk-meter.ts";
 import type { Jail, JailedInit, JailEvents } from "./jail.ts";
 import { closeToOthers, endAllOthers, killAllOthers, ownStatus } from "./pid-one.ts";
-import { cpuTicks, descendants } from "./process-tree.ts";
+import { activityOf, descendants } from "./process-tree.ts";
 import { Watchdog } from "./watchdog.ts";
 
 export type DirectJailOptions = {
@@ -105,7 +105,7 @@ function directInit(
   const watchdog = new Watchdog({
     disk,
     limits: { ...limits, memoryBytes: watchedMemory(limits.memoryBytes, group) },
-    activity: () => cpuTicks(child.pid),
+    activity: () => activityOf(child.pid),
     countedFrom: child.pid,
     passed: (limit) => events.limitPassed(limit),
     overrun: killAllOthers,

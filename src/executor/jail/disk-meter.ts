@@ -4,10 +4,11 @@ import { measureUsage, type Usage } from "./usage.ts";
 /** Space that a file is expected to take at least: bounds the number of files by the disk limit. */
 const BYTES_A_FILE = 8192;
 const MIN_FILES = 10_000;
-/** A scan may take one twentieth of the time: what it found is good for twenty times as long as it took. */
+/** The watchdog's scans may take one twentieth of the time. */
 const DUTY = 20;
-/** A scan that is not worth remembering. */
+/** A scan that is not worth remembering for an upload; others are good for a few times as long as they took. */
 const CHEAP_MS = 20;
+const UPLOAD_DUTY = 4;
 
 /** Most files that a workspace of this size may have. */
 export function maxFiles(diskBytes: number): number {
@@ -58,7 +59,7 @@ export class DiskMeter {
       this.#last = await measureUsage(this.#dir, { bytes: bytes * 2, files: files * 2 }, this.#pids);
       this.#uploadedBefore = uploaded;
       this.#scanMs = performance.now() - startedMs;
-      this.#goodUntilMs = this.#scanMs < CHEAP_MS ? 0 : performance.now() + this.pauseMs;
+      this.#goodUntilMs = this.#scanMs < CHEAP_MS ? 0 : performance.now() + this.#scanMs * UPLOAD_DUTY;
       return this.#last;
     } finally {
       this.#scan = null;

@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync, statfsSync } from "node:fs";
 import { memoryFileBytes } from "./held-files.ts";
 
-/** File systems of a sandbox whose content is memory. */
+/** Where a sandbox may have file systems whose content is memory. */
 const MEMORY_DIRECTORIES = ["/tmp", "/dev/shm"];
+const TMPFS = 0x01021994;
 
 /** What the processes of a sandbox use together, where no control group counts it. */
 export type TreeUsage = {
@@ -40,13 +41,22 @@ export function isAlive(pid: number): boolean {
   return stat !== "" && !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
 }
 
-/** CPU time that the processes below `root` used so far, in clock ticks; 0 when there are none. */
-export function cpuTicks(root: number): number {
-  return descendants(root).reduce((sum, pid) => {
-    const stat = contents(`/proc/${pid}/stat`);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return sum + [11, 12, 13, 14].reduce((ticks, index) => ticks + Number(fields[index] ?? 0), 0);
-  }, 0);
+/**
+ * A number that changes whenever a process below `root` has run: the sum of their time on a CPU, in nanoseconds, and of
+ * their pids. What has come and gone in between shows in the time of its parent. Always another one where the kernel does
+ * not tell.
+ */
+export function activityOf(root: number): number {
+  let sum = 0;
+  for (const pid of descendants(root)) {
+    sum += pid;
+    for (const task of tasksOf(pid)) {
+      const ranNs = Number.parseInt(contents(`/proc/${pid}/task/${task}/schedstat`), 10);
+      if (Number.isNaN(ranNs)) return performance.now();
+      sum += ranNs;
+    }
+  }
+  return sum;
 }
 
 /** Memory is summed roughly (too high) first, and exactly only when that is above `memoryLimit`. */
@@ -62,11 +72,11 @@ function sumOf(pids: readonly number[], bytesOf: (pid: number) => number): numbe
   return pids.reduce((sum, pid) => sum + bytesOf(pid), 0);
 }
 
-/** Of the file system at `path` as the process sees it. */
+/** Of the file system at `path` as the process sees it, if it is one in memory. */
 function usedBytes(pid: number | undefined, path: string): number {
   try {
-    const { blocks, bfree, bsize } = statfsSync(`/proc/${pid}/root${path}`);
-    return (blocks - bfree) * bsize;
+    const { type, blocks, bfree, bsize } = statfsSync(`/proc/${pid}/root${path}`);
+    return type === TMPFS ? (blocks - bfree) * bsize : 0;
   } catch {
     return 0;
   }

@@ -20,7 +20,7 @@ const DISK_MS = 200;
 /** Memory grows faster than files do. */
 const COUNTING_MS = 50;
 const IDLE_MS = 1000;
-/** For so long may a limit be passed, look after look, before the sandbox is ended. */
+/** For so long may a limit be passed, look after look, before the sandbox is ended; memory never twice over. */
 const IN_VAIN_MS = 1500;
 
 /** Looks after the limits that the kernel does not hold here: the workspace's size, and without control groups memory and processes. */
@@ -33,6 +33,8 @@ export class Watchdog {
   #isLooking = false;
   #isStopped = false;
   #lastActivity = -1;
+  /** The activity before the last scan of the disk: what came after it was not seen. */
+  #scannedActivity = -1;
   #lastUsage: Usage = { bytes: 0, files: 0 };
   /** When each limit was first found passed, for those that every look since has found passed. */
   readonly #passedSinceMs = new Map<SandboxLimit, number>();
@@ -63,21 +65,26 @@ export class Watchdog {
 
   async #look(): Promise<void> {
     const activity = this.#o.activity();
-    if (activity === this.#lastActivity) return this.#schedule(IDLE_MS);
+    const isActive = activity !== this.#lastActivity;
     this.#lastActivity = activity;
     this.#isLooking = true;
-    this.#note(["memory", "processes"], this.#processesPassed());
-    if (performance.now() >= this.#diskDueMs) this.#note(["disk"], await this.#diskPassed());
+    if (isActive && this.#o.countedFrom !== null) this.#lookAtProcesses(this.#o.countedFrom);
+    if (activity !== this.#scannedActivity && performance.now() >= this.#diskDueMs) {
+      this.#scannedActivity = activity;
+      this.#note(["disk"], await this.#diskPassed());
+    }
     this.#isLooking = false;
-    this.#schedule(this.#activeMs);
+    if (isActive) this.#schedule(this.#activeMs);
+    else if (activity === this.#scannedActivity) this.#schedule(IDLE_MS);
+    else this.#schedule(Math.min(IDLE_MS, Math.max(this.#activeMs, this.#diskDueMs - performance.now())));
   }
 
-  #note(looked: SandboxLimit[], passed: SandboxLimit | null): void {
+  #note(looked: SandboxLimit[], passed: SandboxLimit | null, isFar = false): void {
     for (const limit of looked) if (limit !== passed) this.#passedSinceMs.delete(limit);
     if (passed === null || this.#isStopped) return;
     const sinceMs = this.#passedSinceMs.get(passed) ?? performance.now();
     this.#passedSinceMs.set(passed, sinceMs);
-    if (performance.now() - sinceMs > IN_VAIN_MS) this.#o.overrun(passed);
+    if (isFar || performance.now() - sinceMs > IN_VAIN_MS) this.#o.overrun(passed);
     else this.#o.passed(passed);
   }
 
@@ -92,11 +99,10 @@ export class Watchdog {
     return grew && disk.isOver(used) ? "disk" : null;
   }
 
-  #processesPassed(): SandboxLimit | null {
-    if (this.#o.countedFrom === null) return null;
+  #lookAtProcesses(root: number): void {
     const { memoryBytes, maxProcesses } = this.#o.limits;
-    const used = treeUsage(this.#o.countedFrom, memoryBytes);
-    if (used.tasks > maxProcesses) return "processes";
-    return used.memoryBytes > memoryBytes ? "memory" : null;
+    const used = treeUsage(root, memoryBytes);
+    const passed = used.memoryBytes > memoryBytes ? "memory" : used.tasks > maxProcesses ? "processes" : null;
+    this.#note(["memory", "processes"], passed, used.memoryBytes > memoryBytes * 2);
   }
 }
