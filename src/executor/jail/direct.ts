@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 import { JAIL_PATHS } from "../languages/launch.ts";
 import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
-import { containerGroup, type ContainerGroup } from "./container-group.ts";
+import { ContainerGroup } from "./container-group.ts";
 import { DiskMeter } from "./disk-meter.ts";
 import type { Jail, JailedInit, JailEvents } from "./jail.ts";
+import { MemoryGuard } from "./memory-guard.ts";
 import { closeToOthers, endAllOthers, killAllOthers, ownStatus } from "./pid-one.ts";
 import { activityOf, descendants } from "./process-tree.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -20,10 +21,9 @@ export type DirectJailOptions = {
 };
 
 const OPEN_FILES = 4096;
-const MEBIBYTE = 1024 ** 2;
+/** Threads that this process may start beside those that it has, under the user whose processes are counted. */
+const SPARE_THREADS = 24;
 const ROOT_PROBE = "/.sandbox-probe";
-/** Memory that the executor itself needs of what the container has. */
-const OWN_MEMORY_BYTES = 64 * MEBIBYTE;
 
 /**
  * No jail but the container that this process is process 1 of: it keeps one sandbox, whose init runs beside this process
@@ -31,7 +31,7 @@ const OWN_MEMORY_BYTES = 64 * MEBIBYTE;
  */
 export class DirectJail implements Jail {
   readonly #o: DirectJailOptions;
-  readonly #group = containerGroup();
+  readonly #group = new ContainerGroup();
   readonly #checks: Check[];
   #kept: string | null = null;
 
@@ -56,7 +56,9 @@ export class DirectJail implements Jail {
     if (this.#kept !== null && this.#kept !== id)
       throw new AppError("bad_request", "this executor keeps one sandbox, and it has one");
     const init = join(this.#o.runtimeDir, "init");
-    const rlimits = { CORE: 0, NOFILE: OPEN_FILES, FSIZE: spec.limits.diskBytes };
+    // The kernel counts by user, and the user is this container's own.
+    const processes = spec.limits.maxProcesses + Number(ownStatus("Threads")) + SPARE_THREADS;
+    const rlimits = { CORE: 0, NOFILE: OPEN_FILES, FSIZE: spec.limits.diskBytes, NPROC: processes };
     const flags = Object.entries(rlimits).flatMap(([name, value]) => ["--rlimit", `${name}=${value}`]);
     try {
       mkdirSync(this.#o.workspaceDir, { recursive: true });
@@ -102,16 +104,19 @@ function directInit(
 ): JailedInit {
   const pids = (): number[] => descendants(child.pid);
   const disk = new DiskMeter(workspaceDir, limits.diskBytes, pids);
+  const activity = (): number => activityOf(child.pid);
+  const guard = new MemoryGuard({ group, activity, passed: () => events.limitPassed("memory") });
   const watchdog = new Watchdog({
     disk,
-    limits: { ...limits, memoryBytes: watchedMemory(limits.memoryBytes, group) },
-    activity: () => activityOf(child.pid),
+    limits,
+    activity,
     countedFrom: child.pid,
     passed: (limit) => events.limitPassed(limit),
     overrun: killAllOthers,
   });
   const exited = child.exited.then(async (code) => {
     watchdog.stop();
+    guard.stop();
     await endAllOthers(child.pid);
     return code;
   });
@@ -120,6 +125,7 @@ function directInit(
     stdin: {
       write: (chunk) => {
         watchdog.wake();
+        guard.wake();
         return child.stdin.write(chunk);
       },
       flush: () => child.stdin.flush(),
@@ -138,11 +144,6 @@ function directInit(
     owner: undefined,
     inside: { ...JAIL_PATHS, runtime: runtimeDir, workspace: workspaceDir, ...interpreters() },
   };
-}
-
-/** Where the kernel would end the container for memory as a whole, what uses it is ended a little before. */
-function watchedMemory(memoryBytes: number, group: ContainerGroup): number {
-  return group.endsAsAWhole ? Math.max(memoryBytes * 0.9 - OWN_MEMORY_BYTES, memoryBytes / 4) : memoryBytes;
 }
 
 /** As the image's PATH finds them. */

@@ -38,8 +38,8 @@ const MEBIBYTE = 1024 ** 2;
 const OWN_DISK_BYTES = 1024 * MEBIBYTE;
 /** What a workspace may pass its limit by until the executor has ended what writes, before the kubelet evicts the Pod. */
 const OVERRUN_BYTES = 256 * MEBIBYTE;
-/** Less would not hold the executor itself. */
-const MIN_MEMORY_BYTES = 128 * MEBIBYTE;
+/** Memory beside the session's own: the executor, which then is not what the kernel finds too large. */
+const OWN_MEMORY_BYTES = 64 * MEBIBYTE;
 /** The executor takes no notice of SIGTERM, which the code beside it could send as well. */
 const GRACE_S = 1;
 /** How long a Pod stays bound to a node that is not ready or can't be reached. */
@@ -136,7 +136,7 @@ function copier(limits: SandboxLimits, settings: PodSettings): V1Container {
 
 /** CPU and disk are shared out by use; memory that was promised is there. */
 function resources(limits: SandboxLimits): V1ResourceRequirements {
-  const memory = mebibytes(Math.max(limits.memoryBytes, MIN_MEMORY_BYTES));
+  const memory = mebibytes(limits.memoryBytes + OWN_MEMORY_BYTES);
   return {
     requests: {
       cpu: millicores(limits.cpuCores / 10),
