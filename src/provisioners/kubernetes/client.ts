@@ -35,12 +35,16 @@ export class KubernetesClient {
   readonly #api: CoreV1Api;
   readonly #server: string;
 
-  /** With the service account's credentials inside a cluster, else with those of KUBECONFIG or ~/.kube/config. Throws an Error that says what is missing. */
-  static async open(namespace: string): Promise<KubernetesClient> {
+  /**
+   * With the service account's credentials inside a cluster, else with those of `kubeconfig` (KUBECONFIG or ~/.kube/config
+   * when it is not given). Throws an Error that says what is missing.
+   */
+  static async open(namespace: string, kubeconfig?: string): Promise<KubernetesClient> {
     const library = await import("@kubernetes/client-node");
     const config = new library.KubeConfig();
-    if ((process.env["KUBECONFIG"] ?? "") === "" && (process.env["KUBERNETES_SERVICE_HOST"] ?? "") !== "")
-      config.loadFromCluster();
+    const isInside = (process.env["KUBECONFIG"] ?? "") === "" && (process.env["KUBERNETES_SERVICE_HOST"] ?? "") !== "";
+    if (kubeconfig !== undefined) config.loadFromFile(kubeconfig);
+    else if (isInside) config.loadFromCluster();
     else config.loadFromDefault();
     return new KubernetesClient(library, config, namespace);
   }

@@ -2,11 +2,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
 import { HttpExecutor } from "../../executor/client.ts";
-import type { Executor, SandboxLimits, SandboxState } from "../../executor/protocol.ts";
+import type { Executor, SandboxState } from "../../executor/protocol.ts";
 import type { Log } from "../../log.ts";
-import { parseSize } from "../../sessions/limits.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
+import { sandboxSpec } from "../sandbox-spec.ts";
 import { KubernetesError, type KubernetesClient } from "./client.ts";
 import { ATTEMPT, executorToken, MANAGED_BY, podName, SESSION_ID } from "./names.ts";
 import { isAbandoned, podState, type PodState } from "./pod-state.ts";
@@ -64,13 +64,7 @@ export class KubernetesProvisioner implements Provisioner {
     const executor = this.#executorAt(pod);
     await answering(executor, limit);
     const readyMs = performance.now();
-    const sandbox = await executor.createSandbox(session.id, {
-      imageUrl: session.image_url,
-      runtimeType: session.runtime_type,
-      limits: limitsOf(session),
-      env: session.env_vars,
-      maxRunning: this.#options.maxRunning,
-    });
+    const sandbox = await executor.createSandbox(session.id, sandboxSpec(session, this.#options.maxRunning));
     const timing = { ...sandbox.timing, pod: runningMs - startedMs, executor: readyMs - runningMs };
     return {
       executor,
@@ -105,7 +99,7 @@ export class KubernetesProvisioner implements Provisioner {
 
   async #create(session: Session, name: string, attempt: number): Promise<void> {
     const token = executorToken(this.#options.tokenSecret, name);
-    const limits = limitsOf(session);
+    const { limits } = sandboxSpec(session, this.#options.maxRunning);
     const request = { sessionId: session.id, name, image: session.image_url, limits, token, attempt };
     const settings = { ...this.#options, namespace: this.#client.namespace };
     try {
@@ -219,15 +213,6 @@ export class KubernetesProvisioner implements Provisioner {
 /** [registry[:port]/]path[:tag][@digest] */
 const IMAGE =
   /^(?:[A-Za-z0-9.-]+(?::\d{1,5})?\/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+:[a-f0-9]{32,128})?$/;
-
-function limitsOf(session: Session): SandboxLimits {
-  return {
-    cpuCores: Number(session.cpu),
-    memoryBytes: parseSize("memory", session.memory, Number.MAX_SAFE_INTEGER),
-    diskBytes: parseSize("disk", session.disk, Number.MAX_SAFE_INTEGER),
-    maxProcesses: session.max_processes,
-  };
-}
 
 /** A Pod of this name that is not the session's is somebody's own doing; it is left alone. */
 function checkOwner(pod: V1Pod, sessionId: string): void {

@@ -1,10 +1,10 @@
 import { hostname } from "node:os";
 import { AppError } from "../../errors.ts";
-import type { Executor, PoolSpec, SandboxSpec, SandboxState } from "../../executor/protocol.ts";
-import { parseSize } from "../../sessions/limits.ts";
+import type { Executor, PoolSpec, SandboxState } from "../../executor/protocol.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
+import { sandboxSpec } from "../sandbox-spec.ts";
 
 export type LocalProvisionerDeps = {
   /** Connects to the executor of the data directory, starting one when none runs. */
@@ -40,23 +40,8 @@ export class LocalProvisioner implements Provisioner {
 
   async ensure(session: Session): Promise<Provisioned> {
     const executor = await this.executorOf();
-    const sandbox = await this.#watching(executor.createSandbox(session.id, this.#spec(session)));
+    const sandbox = await this.#watching(executor.createSandbox(session.id, sandboxSpec(session, this.#d.maxRunning)));
     return { executor, sandbox, runtimeNode: hostname(), containerId: null, podName: null };
-  }
-
-  #spec(session: Session): SandboxSpec {
-    return {
-      imageUrl: session.image_url,
-      runtimeType: session.runtime_type,
-      limits: {
-        cpuCores: Number(session.cpu),
-        memoryBytes: parseSize("memory", session.memory, Number.MAX_SAFE_INTEGER),
-        diskBytes: parseSize("disk", session.disk, Number.MAX_SAFE_INTEGER),
-        maxProcesses: session.max_processes,
-      },
-      env: session.env_vars,
-      maxRunning: this.#d.maxRunning,
-    };
   }
 
   /** Told again whenever the templates differ, or another executor may not know yet. */
