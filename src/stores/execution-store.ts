@@ -2,7 +2,16 @@ import { AppError } from "../errors.ts";
 import type { Execution, ExecutionFields, ExecutionStatus, ExecutionStore } from "../executions/execution.ts";
 import type { Lease, Listed, Page } from "../sessions/session.ts";
 import { Columns } from "./columns.ts";
-import { marks, paging, ReferenceViolation, UniqueViolation, type Row, type Sql, type Statement } from "./sql.ts";
+import {
+  marks,
+  paging,
+  ReferenceViolation,
+  UniqueViolation,
+  type Row,
+  type Sql,
+  type SqlValue,
+  type Statement,
+} from "./sql.ts";
 
 type Input = Pick<Execution, "code" | "event" | "stdin">;
 type Output = Pick<Execution, "stdout" | "stderr" | "return_value">;
@@ -37,13 +46,13 @@ const MAIN = new Columns<Omit<Execution, keyof Input | keyof Output>>({
 const INPUT = new Columns<Input>({ code: "plain", event: "json", stdin: "plain" });
 const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "json" });
 
+/** Room for the id beside a text, in bytes. */
+const ID_BYTES = 1024;
 /** Spelled as in the schema, whose partial index serves exactly this condition. */
 const LIVE = "status IN ('pending', 'running')";
 const SELECT = `SELECT ${MAIN.list("e")}, ${INPUT.list("i")}, ${OUTPUT.list("o")} FROM executions e
   JOIN execution_inputs i ON i.seq = e.seq LEFT JOIN execution_outputs o ON o.seq = e.seq`;
 const INSERT_MAIN = `INSERT INTO executions (${MAIN.list()}, lease_owner, lease_expires_at) VALUES (${marks(MAIN.names)}, ?, ?)`;
-const INSERT_INPUT = `INSERT INTO execution_inputs (seq, ${INPUT.list()})
-  SELECT seq, ${marks(INPUT.names)} FROM executions WHERE id = ?`;
 
 export class SqlExecutionStore implements ExecutionStore {
   readonly #sql: Sql;
@@ -52,14 +61,13 @@ export class SqlExecutionStore implements ExecutionStore {
     this.#sql = sql;
   }
 
-  async insert(execution: Execution, lease: Lease): Promise<void> {
-    const statements = [
-      { sql: INSERT_MAIN, values: [...MAIN.values(execution), lease.owner, lease.expiresAt] },
-      { sql: INSERT_INPUT, values: [...INPUT.values(execution), execution.id] },
-    ];
-    const output = isEmpty(execution) ? null : this.#outputStatement(execution.id, execution);
+  async insert(given: Execution, lease: Lease): Promise<void> {
+    const execution = this.#fitted(given);
+    const main = { sql: INSERT_MAIN, values: [...MAIN.values(execution), lease.owner, lease.expiresAt] };
+    const inputs = this.#writes("execution_inputs", INPUT, execution.id, execution);
+    const outputs = isEmpty(execution) ? [] : this.#writes("execution_outputs", OUTPUT, execution.id, execution);
     try {
-      await this.#sql.batch(output === null ? statements : [...statements, output]);
+      await this.#sql.batch([main, ...inputs, ...outputs]);
     } catch (error) {
       if (error instanceof ReferenceViolation)
         throw new AppError("session_not_found", `there is no session ${execution.session_id}`);
@@ -69,14 +77,51 @@ export class SqlExecutionStore implements ExecutionStore {
     }
   }
 
-  /** Writes those of the large results that are given; null when none is. */
-  #outputStatement(id: string, fields: ExecutionFields): Statement | null {
-    const given = OUTPUT.names.filter((name) => fields[name] !== undefined);
-    if (given.length === 0) return null;
-    const set = OUTPUT.assignments(Object.fromEntries(given.map((name) => [name, fields[name]])));
-    const sql = `INSERT INTO execution_outputs (seq, ${given.join(", ")})
-      SELECT seq, ${marks(given)} FROM executions WHERE id = ?${this.#sql.dialect.onConflictOverwrite("seq", given)}`;
-    return { sql, values: [...set.values, id] };
+  /** Cuts output that the database can't take in one piece, so that every end can be stored. */
+  #fitted<T extends ExecutionFields>(fields: T): T {
+    const fitted = { ...fields };
+    for (const name of ["stdout", "stderr"] as const) {
+      const text = fields[name];
+      if (text === undefined || text.length * 3 <= this.#sql.maxTextBytes) continue;
+      const bytes = Buffer.from(text);
+      if (bytes.length + ID_BYTES <= this.#sql.maxTextBytes) continue;
+      // In the middle of a stream the decoder keeps back the character that was cut.
+      const kept = bytes.subarray(0, this.#sql.maxTextBytes - ID_BYTES);
+      fitted[name] = new TextDecoder("utf-8", { ignoreBOM: true }).decode(kept, { stream: true });
+      fitted[`${name}_truncated`] = true;
+    }
+    return fitted;
+  }
+
+  /** Writes those of a table's columns that are given, in as many statements as it takes for the database to take each. */
+  #writes<T extends Partial<Execution>>(
+    table: string,
+    columns: Columns<T>,
+    id: string,
+    fields: Partial<T>,
+  ): Statement[] {
+    const statements: Statement[] = [];
+    let names: (keyof T & string)[] = [];
+    let values: SqlValue[] = [];
+    let bytes = ID_BYTES;
+    const end = (): void => {
+      const overwrite = this.#sql.dialect.onConflictOverwrite("seq", names);
+      const sql = `INSERT INTO ${table} (seq, ${names.join(", ")})
+        SELECT seq, ${marks(names)} FROM executions WHERE id = ?${overwrite}`;
+      if (names.length > 0) statements.push({ sql, values: [...values, id] });
+      [names, values, bytes] = [[], [], ID_BYTES];
+    };
+    for (const name of columns.names) {
+      if (fields[name] === undefined) continue;
+      const [value = null] = columns.assignments({ [name]: fields[name] } as Partial<T>).values;
+      const size = typeof value === "string" ? Buffer.byteLength(value) : 0;
+      if (bytes + size > this.#sql.maxTextBytes) end();
+      names.push(name);
+      values.push(value);
+      bytes += size;
+    }
+    end();
+    return statements;
   }
 
   async get(id: string): Promise<Execution | null> {
@@ -99,12 +144,13 @@ export class SqlExecutionStore implements ExecutionStore {
   }
 
   async update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean> {
-    const set = MAIN.assignments(fields);
+    const fitted = this.#fitted(fields);
+    const set = MAIN.assignments(fitted);
     const sql = `UPDATE executions SET ${set.sql || "status = status"} WHERE id = ? AND status IN (${marks(from)})`;
     const main = { sql, values: [...set.values, id, ...from] };
-    const output = this.#outputStatement(id, fields);
-    if (output === null) return (await this.#sql.run(main.sql, main.values)) > 0;
-    return (await this.#sql.batch([main, output])) > 0;
+    const outputs = this.#writes("execution_outputs", OUTPUT, id, fitted);
+    if (outputs.length === 0) return (await this.#sql.run(main.sql, main.values)) > 0;
+    return (await this.#sql.batch([main, ...outputs])) > 0;
   }
 
   async countLive(by: { sessionId: string } | { tenant: string }): Promise<number> {

@@ -19,6 +19,8 @@ export type Dialect = {
  */
 export interface Sql {
   readonly dialect: Dialect;
+  /** Most bytes of UTF-8 that the texts of one statement can have; more are refused with `body_too_large`. */
+  readonly maxTextBytes: number;
   /** The rows of a SELECT, or of a statement with RETURNING. */
   query(sql: string, values?: readonly SqlValue[]): Promise<Row[]>;
   /** The number of rows that the statement met. */

@@ -21,6 +21,8 @@ const DIALECT: Dialect = {
     ` ON CONFLICT (${key}) DO UPDATE SET ${columns.map((name) => `${name} = excluded.${name}`).join(", ")}`,
 };
 
+/** SQLite's own limit for a value. */
+const MAX_TEXT_BYTES = 1_000_000_000;
 /** Prepared statements kept; the stores' texts are far fewer. */
 const MAX_PREPARED = 512;
 /** How long a statement waits for another process (`sandbox keys`) to end its transaction, in milliseconds. */
@@ -32,6 +34,7 @@ const BUSY_MS = 5000;
  */
 class SqliteDatabase implements Sql {
   readonly dialect = DIALECT;
+  readonly maxTextBytes = MAX_TEXT_BYTES;
   readonly #db: Database;
   readonly #prepared = new Map<string, Prepared>();
 

@@ -5,20 +5,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../src/config.ts";
 import { AppError } from "../../src/errors.ts";
-import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
-import { SqlKeyStore } from "../../src/stores/key-store.ts";
-import { SqlSessionStore } from "../../src/stores/session-store.ts";
-import { UniqueViolation, type Sql } from "../../src/stores/sql.ts";
+import type { Sql } from "../../src/stores/sql.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
-import { SqlTemplateStore } from "../../src/stores/template-store.ts";
 import { at, executionRecord, sessionRecord, templateRecord } from "../contracts/records.ts";
+import { sqlContract, storesOn } from "../contracts/sql.ts";
 import { storesContract } from "../contracts/stores.ts";
 
-const storesOn = (sql: Sql) => ({
-  templates: new SqlTemplateStore(sql),
-  sessions: new SqlSessionStore(sql),
-  executions: new SqlExecutionStore(sql),
-  keys: new SqlKeyStore(sql),
+sqlContract("sqlite", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "sql-"));
+  const sql = openSqlite(join(directory, "sandbox.db"));
+  return {
+    sql,
+    close: async () => {
+      await sql.close();
+      await rm(directory, { recursive: true });
+    },
+  };
 });
 
 storesContract("sqlite", async () => {
@@ -79,42 +81,6 @@ describe("sqlite", () => {
     expect(() => openSqlite(join(directory, "no/such/directory.db"))).toThrow(ConfigError);
   });
 
-  test("a batch that fails half way leaves nothing", async () => {
-    const sql = open();
-    const insert = "INSERT INTO schema_migrations VALUES (?, 'x', 'y')";
-    const batch = [100, 101, 100].map((version) => ({ sql: insert, values: [version] }));
-    expect(await sql.batch(batch).catch((caught: unknown) => caught)).toBeInstanceOf(UniqueViolation);
-    expect(await sql.query("SELECT version FROM schema_migrations WHERE version >= 100")).toEqual([]);
-  });
-
-  test("a batch stops when its first statement meets nothing", async () => {
-    const sql = open();
-    const met = await sql.batch([
-      { sql: "UPDATE schema_migrations SET name = 'x' WHERE version = ?", values: [5] },
-      { sql: "DELETE FROM schema_migrations", values: [] },
-    ]);
-    expect(met).toBe(0);
-    expect(await sql.query("SELECT COUNT(*) AS count FROM schema_migrations")).toEqual([{ count: 1 }]);
-  });
-
-  test("batches of many callers at once do not mix", async () => {
-    const sql = open();
-    const { executions, sessions, templates } = storesOn(sql);
-    await templates.insert(templateRecord());
-    await sessions.insert(sessionRecord());
-    const lease = { owner: "me", expiresAt: at(15) };
-    await Promise.all(
-      Array.from({ length: 50 }, async (_, i) => {
-        await executions.insert(executionRecord({ id: `e${i}`, code: `code ${i}` }), lease);
-        await executions.update(`e${i}`, { status: "completed", stdout: `out ${i}` }, ["pending"]);
-      }),
-    );
-    const { items } = await executions.list("s", { limit: 100, offset: 0 });
-    expect(
-      items.every((one) => one.code === `code ${one.id.slice(1)}` && one.stdout === `out ${one.id.slice(1)}`),
-    ).toBe(true);
-  });
-
   test("two processes' worth of connections see each other's commits", async () => {
     const [here, there] = [storesOn(open()), storesOn(open())];
     await here.templates.insert(templateRecord());
@@ -129,12 +95,6 @@ describe("sqlite", () => {
       .catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(AppError);
     expect(error).toMatchObject({ code: "store_unavailable" });
-  });
-
-  test("many different texts do not exhaust the prepared statements", async () => {
-    const sql = open();
-    for (let i = 0; i < 1500; i++) expect(await sql.query(`SELECT ${i} AS i`)).toEqual([{ i }]);
-    expect(await sql.query("SELECT 1 AS i")).toEqual([{ i: 1 }]);
   });
 
   test("recording an execution and its two changes costs no more than 0.15 ms at the median", async () => {

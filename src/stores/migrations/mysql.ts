@@ -1,0 +1,5 @@
+import type { Migration } from "./migration.ts";
+import records from "./mysql/0001_records.sql" with { type: "text" };
+
+/** Each of its statements can run again, because a server commits them one by one. */
+export const MYSQL_MIGRATIONS: readonly Migration[] = [{ version: 1, name: "records", sql: records }];
