@@ -1,3 +1,4 @@
+import { readdirSync, statfsSync } from "node:fs";
 import type { Upload } from "../files.ts";
 import { measureUsage, type Usage } from "./usage.ts";
 
@@ -10,6 +11,9 @@ const DUTY = 20;
 const CHEAP_MS = 20;
 const UPLOAD_DUTY = 4;
 
+/** How long the file system's own count may stand in for a scan: what others free there could hide what is taken here. */
+const ESTIMATE_MS = 2000;
+
 /** Most files that a workspace of this size may have. */
 export function maxFiles(diskBytes: number): number {
   return Math.max(MIN_FILES, Math.floor(diskBytes / BYTES_A_FILE));
@@ -21,6 +25,9 @@ export class DiskMeter {
   readonly #dir: string;
   readonly #pids: () => number[];
   #last: Usage = { bytes: 0, files: 0 };
+  /** What the file system had free when the last scan began, and when that was. */
+  #free: Usage;
+  #scannedAtMs: number;
   #goodUntilMs = 0;
   #scanMs = 0;
   #scan: Promise<Usage> | null = null;
@@ -34,6 +41,8 @@ export class DiskMeter {
     this.#dir = dir;
     this.#pids = pids;
     this.limit = { bytes: diskBytes, files: maxFiles(diskBytes) };
+    this.#free = freeSpace(dir);
+    this.#scannedAtMs = readdirSync(dir).length === 0 ? performance.now() : Number.NEGATIVE_INFINITY;
   }
 
   /** Milliseconds that should pass between two scans. */
@@ -45,6 +54,20 @@ export class DiskMeter {
     return used.bytes > this.limit.bytes || used.files > this.limit.files;
   }
 
+  /**
+   * Whether a scan could find the limit passed: the whole file system has lost as much space, or as many files, as was left
+   * to this workspace at the last scan, or that scan is too long ago. One system call in place of a walk.
+   */
+  couldBeOver(): boolean {
+    if (performance.now() - this.#scannedAtMs > ESTIMATE_MS) return true;
+    const now = freeSpace(this.#dir);
+    const { limit } = this;
+    return (
+      this.#free.bytes - now.bytes >= limit.bytes - this.#last.bytes ||
+      this.#free.files - now.files >= limit.files - this.#last.files
+    );
+  }
+
   /** What is used now, counted up to twice the limit. */
   look(): Promise<Usage> {
     this.#scan ??= this.#look();
@@ -53,11 +76,14 @@ export class DiskMeter {
 
   async #look(): Promise<Usage> {
     const startedMs = performance.now();
+    const free = freeSpace(this.#dir);
     const uploaded = this.#uploaded;
     try {
       const { bytes, files } = this.limit;
       this.#last = await measureUsage(this.#dir, { bytes: bytes * 2, files: files * 2 }, this.#pids);
       this.#uploadedBefore = uploaded;
+      this.#free = free;
+      this.#scannedAtMs = startedMs;
       this.#scanMs = performance.now() - startedMs;
       this.#goodUntilMs = this.#scanMs < CHEAP_MS ? 0 : performance.now() + this.#scanMs * UPLOAD_DUTY;
       return this.#last;
@@ -83,4 +109,9 @@ export class DiskMeter {
     };
     return { take, end };
   }
+}
+
+function freeSpace(dir: string): Usage {
+  const { bfree, bsize, ffree } = statfsSync(dir);
+  return { bytes: bfree * bsize, files: ffree };
 }

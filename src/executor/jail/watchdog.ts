@@ -69,7 +69,7 @@ export class Watchdog {
     this.#lastActivity = activity;
     this.#isLooking = true;
     if (isActive && this.#o.countedFrom !== null) this.#lookAtProcesses(this.#o.countedFrom);
-    if (activity !== this.#scannedActivity && performance.now() >= this.#diskDueMs) {
+    if (activity !== this.#scannedActivity && performance.now() >= this.#diskDueMs && this.#o.disk.couldBeOver()) {
       this.#scannedActivity = activity;
       this.#note(["disk"], await this.#diskPassed());
     }
