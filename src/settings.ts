@@ -264,6 +264,13 @@ export const SETTINGS = {
     max: 1_073_741_824,
     about: "largest JSON body of a request, in bytes",
   }),
+  layersLimitBytes: whole("LAYERS_LIMIT_MB", {
+    default: 4096,
+    min: 16,
+    max: 1_073_741_824,
+    scale: MEBIBYTE,
+    about: "disk of installed Python packages, in MiB; the least recently used go first",
+  }),
   authMode: oneOf("AUTH_MODE", ["auto", "none"], {
     default: "auto",
     about: "auto: a key is required beyond loopback and once one exists; none: never, said in the log",

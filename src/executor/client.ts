@@ -1,6 +1,7 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
 import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
+  EgressDecision,
   ExecutionOutput,
   ExecutionRequest,
   Executor,
@@ -8,6 +9,8 @@ import type {
   FileEntry,
   FileRead,
   FileWritten,
+  Layer,
+  LayerRequest,
   PoolSpec,
   SandboxSpec,
   SandboxState,
@@ -55,6 +58,18 @@ export class HttpExecutor implements Executor {
   async deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
     const workspace = options.deleteWorkspace ? "delete" : "keep";
     await this.#call(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
+  }
+
+  async setLayers(id: string, layers: readonly string[]): Promise<void> {
+    await this.#call(`/sandboxes/${id}/layers`, { method: "PUT", json: layers });
+  }
+
+  audit(sandboxId: string): Promise<EgressDecision[]> {
+    return this.#json(`/sandboxes/${sandboxId}/audit`);
+  }
+
+  ensureLayer(request: LayerRequest): Promise<Layer> {
+    return this.#json("/layers", { method: "POST", json: request });
   }
 
   async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {

@@ -6,7 +6,7 @@ import { AppError } from "../errors.ts";
 const BUILT_IN = /^(?:.+\/)?sandbox-template-(?:python|nodejs)-basic(?::[A-Za-z0-9._-]+)?$/;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}$/;
 /** Directories that a jail mounts over. */
-const MOUNT_POINTS = ["proc", "dev", "tmp", "workspace", ".sandbox", ".layers"];
+const MOUNT_POINTS = ["proc", "dev", "tmp", "workspace", ".sandbox", ".layers", ".egress"];
 
 /** The root file system of an image; null: the host's own. Throws `image_unknown` for one that was not imported. */
 export function resolveImage(dataDir: string, imageUrl: string): string | null {

@@ -6,6 +6,9 @@
  *     GET    /sandboxes                            SandboxState[]
  *     PUT    /sandboxes/:id                        SandboxSpec → SandboxState; the same id again returns the existing one
  *     PUT    /pools                                PoolSpec[] → 204; the warm pools that there shall be from now on
+ *     PUT    /sandboxes/:id/layers string[]        204; the layers of executions from now on
+ *     GET    /sandboxes/:id/audit                  EgressDecision[], newest first; empty for an unknown one
+ *     POST   /layers                               LayerRequest → Layer; the same set again is the same layer
  *     DELETE /sandboxes/:id?workspace=keep|delete  204, also when there is none
  *     PUT    /executions/:id                       ExecutionRequest → its journal, live, from entry 1; idempotent by id
  *     GET    /executions/:id/journal?after=SEQ     its journal, live, from entry SEQ+1
@@ -60,7 +63,38 @@ export type SandboxSpec = {
   env: Record<string, string>;
   /** Executions that run at the same time; 64 more wait (contract). */
   maxRunning: number;
+  /** What it may connect to; absent: nothing. */
+  network?: NetworkRules;
+  /** Names of the Python layers of its executions; the first wins. */
+  layers?: readonly string[];
 };
+
+/** Rules as egress/allow-list.ts reads them. `trusted` names are dialled whatever address they lead to. */
+export type NetworkRules = { allow: readonly string[]; trusted?: readonly string[] };
+
+/** One decision of a sandbox's proxy, as the session's audit log shows it. */
+export type EgressDecision = {
+  at: string;
+  method: string;
+  host: string;
+  port: number;
+  /** The address that was dialled; null when none was. */
+  address: string | null;
+  allowed: boolean;
+  reason: string;
+};
+
+/** A set of Python packages, in an image. `requirements` are PEP 508 lines; null is the executor's own index. */
+export type LayerRequest = {
+  requirements: readonly string[];
+  indexUrl: string | null;
+  imageUrl: string;
+  timeoutMs: number;
+};
+
+/** An installed set. `name` is for SandboxSpec.layers, `path` where it is inside the sandboxes. */
+export type Layer = { name: string; path: string; packages: InstalledPackage[] };
+export type InstalledPackage = { name: string; version: string };
 
 export type SandboxState = {
   id: string;
@@ -187,6 +221,11 @@ export interface Executor {
   setPools(pools: readonly PoolSpec[]): Promise<void>;
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState>;
   deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void>;
+  /** The layers of executions from now on. No such sandbox: `session_not_found`. */
+  setLayers(id: string, layers: readonly string[]): Promise<void>;
+  audit(sandboxId: string): Promise<EgressDecision[]>;
+  /** Finds or builds the layer. `dependency_failed` with the installer's words when it can't be. */
+  ensureLayer(request: LayerRequest): Promise<Layer>;
   /** Starts the execution unless it is known, and follows its journal from entry 1. Aborting stops the reader only. */
   execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** Follows the journal from entry `after + 1`. Aborting stops the reader only. Unknown id: `execution_not_found`. */

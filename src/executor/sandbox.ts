@@ -1,12 +1,14 @@
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { WorkspaceChanges, type WorkspaceMark } from "./artifacts.ts";
+import { proxyVariables, type Egress } from "./egress/egress.ts";
 import type { Execution, ExecutionHost } from "./execution.ts";
 import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
 import type { Jail, JailedInit, SandboxLimit } from "./jail/jail.ts";
-import { launchPlan, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
+import { launchPlan, layerPath, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
 import type { Artifact, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
+import { Relay } from "./relay.ts";
 import { Spares } from "./spares.ts";
 import { inputFrames, startFrame, zygoteFrame } from "./start-frames.ts";
 
@@ -14,6 +16,8 @@ export type SandboxDeps = {
   jail: Jail;
   log: Log;
   maxWaiting: number;
+  /** The way out that the specification asks for; null when it asks for none. */
+  openEgress(id: string, spec: SandboxSpec): Promise<Egress | null>;
   /** An execution of this sandbox has ended. */
   ended(execution: Execution): void;
 };
@@ -26,6 +30,8 @@ export class Sandbox implements ExecutionHost {
   readonly jailed: JailedInit;
   limits: SandboxLimits;
   changes: WorkspaceChanges;
+  /** Names of the Python layers of executions that start from now on. */
+  layers: readonly string[];
   #spec: SandboxSpec;
   readonly #d: SandboxDeps;
   readonly #link: InitLink;
@@ -33,6 +39,8 @@ export class Sandbox implements ExecutionHost {
   readonly #processOf = new Map<Execution, number>();
   readonly #waiting: Execution[] = [];
   readonly #spares: Spares;
+  readonly #egress: Egress | null;
+  readonly #relay: Relay | null;
   #hasZygote = false;
   #lastProcess = 0;
   #ending: Promise<void> | null = null;
@@ -41,11 +49,17 @@ export class Sandbox implements ExecutionHost {
   static async start(id: string, spec: SandboxSpec, deps: SandboxDeps): Promise<Sandbox> {
     const startedMs = performance.now();
     let sandbox: Sandbox | null = null;
-    const jailed = await deps.jail.start(id, spec, { limitPassed: (limit) => sandbox?.limitPassed(limit) });
+    const egress = await deps.openEgress(id, spec);
+    const events = { limitPassed: (limit: SandboxLimit) => sandbox?.limitPassed(limit) };
+    const jailed = await deps.jail.start(id, spec, events, egress?.dir).catch(async (error: unknown) => {
+      await egress?.close();
+      throw error;
+    });
     const spawnedMs = performance.now();
-    sandbox = new Sandbox(id, spec, jailed, deps);
+    sandbox = new Sandbox(id, spec, jailed, egress, deps);
     try {
       await sandbox.#link.ready();
+      await sandbox.#relay?.start();
     } catch (error) {
       await sandbox.end();
       throw new AppError("internal", "the sandbox could not be started", { cause: error });
@@ -56,7 +70,7 @@ export class Sandbox implements ExecutionHost {
     return sandbox;
   }
 
-  private constructor(id: string, spec: SandboxSpec, jailed: JailedInit, deps: SandboxDeps) {
+  private constructor(id: string, spec: SandboxSpec, jailed: JailedInit, egress: Egress | null, deps: SandboxDeps) {
     this.state = { id, status: "running", workspacePath: jailed.inside.workspace, timing: {}, pool: null };
     this.limits = spec.limits;
     this.jailed = jailed;
@@ -64,7 +78,11 @@ export class Sandbox implements ExecutionHost {
     this.#spec = spec;
     this.#d = deps;
     this.#link = new InitLink(jailed, { frame: (frame) => this.#take(frame), gone: () => this.#lost() }, deps.log);
-    this.#spares = new Spares(spec, jailed.inside, this.#link, () => this.#nextProcess());
+    this.#egress = egress;
+    this.layers = spec.layers ?? [];
+    const nextProcess = (): number => this.#nextProcess();
+    this.#relay = egress === null ? null : new Relay(this.#link, jailed.inside.runtime, nextProcess);
+    this.#spares = new Spares(spec, jailed.inside, this.#link, nextProcess);
     if (spec.runtimeType.startsWith("python")) this.#startZygote();
     else if (/^(nodejs|bun)/.test(spec.runtimeType)) this.#spares.fill();
   }
@@ -77,6 +95,7 @@ export class Sandbox implements ExecutionHost {
     this.state.id = id;
     this.limits = spec.limits;
     this.#spec = spec;
+    this.layers = spec.layers ?? [];
     this.changes = new WorkspaceChanges(this.jailed.workspaceDir);
     this.state.timing = { claim: performance.now() - startedMs };
     return this;
@@ -104,7 +123,9 @@ export class Sandbox implements ExecutionHost {
 
   #start(execution: Execution, waited: boolean): void {
     const { request } = execution;
-    const plan = launchPlan(request, { ...this.#spec.env, ...request.env }, this.jailed.inside, execution.id);
+    const env = { ...(this.#egress === null ? {} : proxyVariables()), ...this.#spec.env, ...request.env };
+    const paths = { ...this.jailed.inside, layers: this.layers.map(layerPath) };
+    const plan = launchPlan(request, env, paths, execution.id);
     if (plan.mode === "zygote" && !this.#hasZygote) this.#startZygote();
     const spare = plan.mode === "spare" ? this.#spares.take() : null;
     const process = spare?.process ?? this.#nextProcess();
@@ -202,6 +223,7 @@ export class Sandbox implements ExecutionHost {
     await this.#link.gone;
     await Promise.all(executions.map((execution) => execution.done));
     await this.jailed.dispose();
+    await this.#egress?.close();
   }
 
   #lost(): void {
@@ -211,6 +233,7 @@ export class Sandbox implements ExecutionHost {
   }
 
   #take(frame: Frame): void {
+    if (this.#relay?.take(frame) === true) return;
     const execution = this.#running.get(frame.id);
     switch (frame.type) {
       case FrameType.STDOUT:

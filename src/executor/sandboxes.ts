@@ -1,11 +1,15 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { AuditLogs } from "./egress/audit.ts";
+import { Egress } from "./egress/egress.ts";
 import { Execution } from "./execution.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { JournalSource } from "./journal.ts";
-import { collectOutput } from "./journal-reader.ts";
+import { collectOutput, followJournal } from "./journal-reader.ts";
 import type { Journals } from "./journals.ts";
-import type { ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
+import type { EgressDecision, ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Sandbox } from "./sandbox.ts";
 import { WarmPools } from "./warm-pool.ts";
 
@@ -13,25 +17,34 @@ export type SandboxesDeps = {
   jail: Jail;
   journals: Journals;
   log: Log;
+  dataDir: string;
   /** Executions of a sandbox that may wait for their turn. */
   maxWaiting: number;
   /** Bytes of each output stream that a record keeps. */
   outputLimitBytes: number;
 };
 
+/** Begins the names of sandboxes for one program; no id of a session starts with a dot. */
+const ONCE = ".once-";
+
 /** Every sandbox of this executor and the executions in them. Methods throw AppError. */
 export class Sandboxes {
   readonly #d: SandboxesDeps;
   readonly #sandboxes = new Map<string, Sandbox>();
+  /** Sandboxes of programs that run once. */
+  readonly #unlisted = new Set<Sandbox>();
   readonly #live = new Map<string, Execution>();
   /** The change of a sandbox that is under way: one at a time for each id. */
   readonly #changes = new Map<string, Promise<unknown>>();
+  readonly audit: AuditLogs;
   /** Sandboxes that are nobody's yet. */
   readonly pools: WarmPools;
   #closed = false;
 
   constructor(deps: SandboxesDeps) {
     this.#d = deps;
+    this.audit = new AuditLogs(deps.dataDir);
+    Egress.cleanUp(deps.dataDir);
     this.pools = new WarmPools({
       log: deps.log,
       make: (id, spec) => this.#start(id, spec),
@@ -77,7 +90,7 @@ export class Sandboxes {
       const present = this.#sandboxes.get(id);
       if (present !== undefined && present.state.status === "running") return present.state;
       if (present !== undefined) await this.#remove(present);
-      const warm = this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
+      const warm = !hasRules(spec) && this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
       const sandbox = warm instanceof Sandbox ? warm.adopt(id, spec) : await this.#start(id, spec);
       sandbox.state.pool = warm instanceof Sandbox ? "hit" : warm;
       this.#sandboxes.set(id, sandbox);
@@ -90,8 +103,32 @@ export class Sandboxes {
       jail: this.#d.jail,
       log: this.#d.log.with({ sandbox_id: id }),
       maxWaiting: this.#d.maxWaiting,
+      openEgress: (sandboxId, { network }) =>
+        network === undefined || network.allow.length === 0
+          ? Promise.resolve(null)
+          : Egress.open(this.#d.dataDir, network, (decision) => this.#audited(sandboxId, decision)),
       ended: (execution) => this.#live.delete(execution.id),
     });
+  }
+
+  #audited(id: string, decision: EgressDecision): void {
+    try {
+      this.audit.append(id, decision);
+    } catch (error) {
+      this.#d.log.error("audit.not_written", { sandbox_id: id, decision, error });
+    }
+  }
+
+  /** The layers of executions from now on. */
+  setLayers(id: string, names: readonly string[]): void {
+    const sandbox = this.#sandboxes.get(id);
+    if (sandbox === undefined) return notFound("session_not_found", `there is no sandbox ${id}`);
+    sandbox.layers = names;
+  }
+
+  /** Names of the layers that a sandbox has. */
+  layersInUse(): Set<string> {
+    return new Set([...this.#sandboxes.values()].flatMap((sandbox) => sandbox.layers));
   }
 
   /** Ends a sandbox and its executions. With `deleteWorkspace` its files and journals go too. Idempotent. */
@@ -102,12 +139,62 @@ export class Sandboxes {
       if (!options.deleteWorkspace) return;
       await this.#d.jail.removeWorkspace(id);
       this.#d.journals.deleteSandbox(id);
+      this.audit.remove(id);
     });
   }
 
   async #remove(sandbox: Sandbox): Promise<void> {
     await sandbox.end();
     this.#sandboxes.delete(sandbox.state.id);
+  }
+
+  /**
+   * Runs one program in a sandbox of its own that is on no list. `take` gets its whole journal and the workspace, once no
+   * process of it is left; nothing of it stays.
+   */
+  async once<T>(
+    spec: SandboxSpec,
+    request: Omit<ExecutionRequest, "sandboxId">,
+    take: (journal: string, workspaceDir: string) => T,
+  ): Promise<T> {
+    if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
+    const id = `${ONCE}${crypto.randomUUID()}`;
+    const done = Promise.withResolvers<void>();
+    this.#changes.set(id, done.promise);
+    try {
+      const sandbox = await this.#start(id, spec);
+      this.#unlisted.add(sandbox);
+      try {
+        const journal = this.#d.journals.create(id, id);
+        const execution = new Execution(id, { ...request, sandboxId: id }, journal, sandbox);
+        this.#live.set(id, execution);
+        const source = journal.retain();
+        sandbox.submit(execution);
+        const text = await new Response(followJournal(source, 0)).text();
+        await sandbox.end();
+        return take(text, sandbox.jailed.workspaceDir);
+      } finally {
+        await sandbox.end();
+        this.#unlisted.delete(sandbox);
+      }
+    } finally {
+      await this.#forgetOnce(id);
+      this.#changes.delete(id);
+      done.resolve();
+    }
+  }
+
+  async #forgetOnce(id: string): Promise<void> {
+    await this.#d.jail.removeWorkspace(id);
+    this.#d.journals.deleteSandbox(id);
+    this.audit.remove(id);
+  }
+
+  /** Removes what an executor that was killed left of programs that ran once. */
+  async cleanUpLeftovers(): Promise<void> {
+    const dir = join(this.#d.dataDir, "workspaces");
+    const left = existsSync(dir) ? readdirSync(dir).filter((name) => name.startsWith(ONCE)) : [];
+    await Promise.all(left.map((id) => this.#forgetOnce(id)));
   }
 
   /** Starts the execution, or has it wait its turn, unless it is known. Its journal, retained for the caller. */
@@ -170,6 +257,7 @@ export class Sandboxes {
   async close(): Promise<void> {
     this.#closed = true;
     await this.pools.close();
+    for (const sandbox of this.#unlisted) void sandbox.end();
     await Promise.allSettled(this.#changes.values());
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => this.#remove(sandbox)));
   }
@@ -186,6 +274,10 @@ export class Sandboxes {
       if (this.#changes.get(id) === promise) this.#changes.delete(id);
     }
   }
+}
+
+function hasRules({ network }: SandboxSpec): boolean {
+  return network !== undefined && network.allow.length > 0;
 }
 
 function notFound(code: "session_not_found" | "execution_not_found", message: string): never {

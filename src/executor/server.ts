@@ -4,13 +4,22 @@ import type { Log } from "../log.ts";
 import { fileRoute } from "./file-routes.ts";
 import { checkId } from "./ids.ts";
 import { followJournal } from "./journal-reader.ts";
-import { LANGUAGES, type ExecutionRequest, type ExecutorHealth, type PoolSpec, type SandboxSpec } from "./protocol.ts";
+import type { Layers } from "./layers/layers.ts";
+import {
+  LANGUAGES,
+  type ExecutionRequest,
+  type ExecutorHealth,
+  type LayerRequest,
+  type PoolSpec,
+  type SandboxSpec,
+} from "./protocol.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 export type Listen = { unix: string } | { hostname: string; port: number };
 
 export type ServerOptions = {
   sandboxes: Sandboxes;
+  layers: Layers;
   health(): Promise<ExecutorHealth>;
   /** Called after a request for the end of this process was answered; its sandboxes have ended then. */
   shutdown(): void;
@@ -90,6 +99,7 @@ export class ExecutorServer {
       if (call === "GET /health") return Response.json(await this.#o.health());
       if (call === "GET /sandboxes") return Response.json(this.#o.sandboxes.list());
       if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));
+      if (call === "POST /layers") return this.#layer(await json<LayerRequest>(request));
       if (call === "POST /shutdown") return this.#shutdown();
       return unknownRoute();
     }
@@ -97,8 +107,21 @@ export class ExecutorServer {
     if (collection === "executions") return this.#execution(request, id, part, url);
     if (collection !== "sandboxes") return unknownRoute();
     if (part === undefined) return this.#sandbox(request, id, url);
+    if (part === "audit" && request.method === "GET") return Response.json(this.#o.sandboxes.audit.read(id));
+    if (part === "layers" && request.method === "PUT") return this.#setLayers(id, await json<string[]>(request));
     if (part !== "files") return unknownRoute();
     return fileRoute(request, url, rest.join("/"), id, this.#o);
+  }
+
+  async #layer(request: LayerRequest): Promise<Response> {
+    if (!Array.isArray(request.requirements) || !(request.timeoutMs > 0))
+      throw new AppError("bad_request", "not a layer request");
+    return Response.json(await this.#o.layers.ensure(request));
+  }
+
+  #setLayers(id: string, names: string[]): Response {
+    this.#o.sandboxes.setLayers(id, names.map(checkId));
+    return noContent();
   }
 
   async #setPools(pools: PoolSpec[]): Promise<Response> {

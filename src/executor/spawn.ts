@@ -13,6 +13,8 @@ export type ExecutorConfig = Pick<
   | "journalLimitBytes"
   | "maxWaitingPerSession"
   | "sandboxUidBase"
+  | "packageIndexUrl"
+  | "layersLimitBytes"
   | "disableBwrap"
   | "allowUnisolated"
   | "logLevel"
@@ -21,7 +23,7 @@ export type ExecutorConfig = Pick<
 /** How long an executor may take to start: it may have to wait for one that is ending its sandboxes. */
 const START_MS = 30_000;
 /** What of the environment an executor gets: nothing that is secret, nothing that changes its settings. */
-const PASSED_ON = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+const PASSED_ON = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "PIP_INDEX_URL"];
 const READY = "ready\n";
 
 /**
@@ -56,7 +58,7 @@ async function start(config: ExecutorConfig, directory: string): Promise<string 
   const child = spawn(program, args, {
     detached: true,
     cwd: "/",
-    env: Object.fromEntries(PASSED_ON.flatMap((name) => pair(name, process.env[name]))),
+    env: environmentOf(config),
     stdio: ["ignore", "pipe", stderr],
   });
   closeSync(stderr);
@@ -68,6 +70,12 @@ async function start(config: ExecutorConfig, directory: string): Promise<string 
     child.stdout?.destroy();
     child.unref();
   }
+}
+
+/** The index is not on the command line because it may hold a password. */
+function environmentOf(config: ExecutorConfig): Record<string, string> {
+  const passed = Object.fromEntries(PASSED_ON.flatMap((name) => pair(name, process.env[name])));
+  return config.packageIndexUrl === null ? passed : { ...passed, PYTHON_PACKAGE_INDEX_URL: config.packageIndexUrl };
 }
 
 function saysReady(child: ReturnType<typeof spawn>): Promise<boolean> {
@@ -97,6 +105,7 @@ function commandOf(config: ExecutorConfig): string[] {
     "journal-limit-bytes": config.journalLimitBytes,
     "max-waiting-per-session": config.maxWaitingPerSession,
     "sandbox-uid-base": config.sandboxUidBase,
+    "layers-limit-mb": Math.floor(config.layersLimitBytes / 1024 ** 2),
     "disable-bwrap": config.disableBwrap,
     "allow-unisolated": config.allowUnisolated,
     "log-level": config.logLevel,

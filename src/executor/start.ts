@@ -5,6 +5,8 @@ import type { Jail } from "./jail/jail.ts";
 import type { OutputLimits } from "./journal.ts";
 import { Journals } from "./journals.ts";
 import type { ExecutorHealth } from "./protocol.ts";
+import { Layers } from "./layers/layers.ts";
+import { hostIndexUrl } from "./layers/package-index.ts";
 import { recoverJournals } from "./recovery.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { ExecutorServer, type Listen } from "./server.ts";
@@ -25,6 +27,10 @@ export type ExecutorOptions = OutputLimits & {
   maxWaiting: number;
   /** Journals that were last written before this (epoch) have their end already. */
   recoverSinceMs: number;
+  /** Package index of those who name none; null: the host's own. */
+  packageIndexUrl: string | null;
+  /** Bytes of all dependency layers together. */
+  layersLimitBytes: number;
   version: string;
   log: Log;
 };
@@ -61,7 +67,15 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
     };
     return { version: options.version, pid: process.pid, startedAt, ...counts, isolation: await jail.checks() };
   };
-  const server = new ExecutorServer({ ...options, sandboxes, health, shutdown: told.resolve });
+  await sandboxes.cleanUpLeftovers();
+  const layers = new Layers({
+    dataDir: options.dataDir,
+    sandboxes,
+    log,
+    indexUrl: options.packageIndexUrl ?? hostIndexUrl(process.env),
+    limitBytes: options.layersLimitBytes,
+  });
+  const server = new ExecutorServer({ ...options, sandboxes, layers, health, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
   void recoverJournals(journals.paths(), options.recoverSinceMs, (id) => sandboxes.isLive(id), failed).then(

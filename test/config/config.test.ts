@@ -43,6 +43,7 @@ describe("defaults", () => {
       journalLimitBytes: 268_435_456,
       maxFileBytes: 104_857_600,
       maxBodyBytes: 16_777_216,
+      layersLimitBytes: 4 * 1024 ** 3,
       authMode: "auto",
       apiKeys: [],
       allowedHosts: [],

@@ -40,6 +40,8 @@ export class TestExecutor {
       recoverSinceMs: 0,
       outputLimitBytes: 10_000_000,
       journalLimitBytes: 256 * 1024 ** 2,
+      packageIndexUrl: null,
+      layersLimitBytes: 1024 ** 3,
       version: "test",
       log,
       ...options,

@@ -1,11 +1,14 @@
 import { AppError } from "../../src/errors.ts";
 import type {
+  EgressDecision,
   ExecutionOutput,
   ExecutionRequest,
   Executor,
   ExecutorHealth,
   FileEntry,
   FileWritten,
+  Layer,
+  LayerRequest,
   Outcome,
   SandboxSpec,
   SandboxState,
@@ -85,6 +88,20 @@ export class FakeExecutor implements Executor {
   createSandbox(id: string, _spec: SandboxSpec): Promise<SandboxState> {
     this.#sandboxes.add(id);
     return Promise.resolve(stateOf(id));
+  }
+
+  setLayers(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  audit(): Promise<EgressDecision[]> {
+    return Promise.resolve([]);
+  }
+
+  /** Every package is there, at version 1.0. */
+  ensureLayer({ requirements }: LayerRequest): Promise<Layer> {
+    const packages = requirements.map((line) => ({ name: line.replace(/[^\w.-].*/, ""), version: "1.0" }));
+    return Promise.resolve({ name: "layer", path: "/.layers/layer", packages });
   }
 
   deleteSandbox(id: string): Promise<void> {

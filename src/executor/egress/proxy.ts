@@ -1,25 +1,16 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
+import type { EgressDecision } from "../protocol.ts";
 import type { AllowList } from "./allow-list.ts";
 import { formatHost, type Target } from "./host.ts";
 import { parseRequestHead, type BadRequest, type RequestHead } from "./request-head.ts";
-
-/** One decision, as the session's audit log shows it. */
-export type EgressDecision = {
-  at: string;
-  method: string;
-  host: string;
-  port: number;
-  /** The address that was dialled; null when none was. */
-  address: string | null;
-  allowed: boolean;
-  reason: string;
-};
 
 export type EgressProxyOptions = {
   allow: AllowList;
   /** Called for every decision. */
   decided(decision: EgressDecision): void;
+  /** Names that are dialled whatever address they lead to. */
+  trusted?: ReadonlySet<string>;
   /** All addresses of a name; the system's resolver unless a test gives another. */
   resolve?: (name: string) => Promise<string[]>;
 };
@@ -114,7 +105,7 @@ export class EgressProxy {
   }
 
   async #permittedAddress(method: string, target: Target): Promise<string | null> {
-    const { allow, resolve = resolveName } = this.#options;
+    const { allow, resolve = resolveName, trusted } = this.#options;
     if (!allow.permitsTarget(target)) {
       this.#decide(method, target, null, false, "not in the allow list");
       return null;
@@ -123,9 +114,10 @@ export class EgressProxy {
       this.#decide(method, target, target.host.address, true, "listed address");
       return target.host.address;
     }
+    const isTrusted = trusted?.has(target.host.name) === true;
     const addresses = await resolve(target.host.name).catch(() => []);
     const permitted = addresses.find(
-      (address) => isIP(address) !== 0 && allow.permitsAddress(address, target.port, true),
+      (address) => isIP(address) !== 0 && (isTrusted || allow.permitsAddress(address, target.port, true)),
     );
     const reason =
       addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";

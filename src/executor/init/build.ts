@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 /** C sources of the static binary `sandbox-init`. */
-const SOURCES = ["init.c"];
+const SOURCES = ["init.c", "relay.c"];
 
 /**
  * Compiles `sandbox-init` to `outFile` with the C compiler `$CC` or `cc`, linked statically with libseccomp. Throws with the

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "relay.h"
 
 enum { START = 1, STDIN_CHUNK = 2, JOB_CHUNK = 3, SIGNAL_P = 4, KILL_P = 5, ZYGOTE = 6, PING = 7 };
 enum { READY = 0x41, STARTED = 0x42, OUT = 0x43, ERR = 0x44, RES = 0x45, EXITED = 0x46, START_FAILED = 0x47, KILLED = 0x48, PONG = 0x49, ZYGOTE_STATE = 0x4a, LOGT = 0x4b, PROTO_ERROR = 0x4c };
@@ -332,6 +333,7 @@ static int run_launch(int argc, char **argv) {
   execv(argv[i], argv + i); die(argv[i]); return 125;
 }
 int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "relay")) return run_relay(argc, argv);
   if (argc > 1 && !strcmp(argv[1], "launch")) return run_launch(argc, argv);
   if (argc > 1 && !strcmp(argv[1], "init")) { for (int i = 2; i + 1 < argc; i += 2) { if (strcmp(argv[i], "--rlimit")) { errno = EINVAL; die(argv[i]); } set_limit(argv[i + 1]); } if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) die("no_new_privs"); if (apply_seccomp()) die("seccomp"); return run_init(); }
   dprintf(2, "usage: sandbox-init launch|init\n"); return 2;

@@ -6,10 +6,14 @@ export type JailLayout = {
   workspaceDir: string;
   /** Becomes `/.sandbox`, read-only. */
   runtimeDir: string;
+  /** Becomes `/.egress`, read-only, where there is one. */
+  egressDir: string | undefined;
   /** Becomes `/.layers`, read-only. */
   layersDir: string;
   /** Becomes `/etc`, read-only: a directory that was made for sandboxes, never the host's. */
   etcDir: string;
+  /** Directories of the host's /etc that are seen as they are, read-only; `etcDir` has places for them. */
+  sharedEtc: readonly string[];
   /** The executable, bound at `/.sandbox/bun`. */
   bun: string;
   /** Bytes of `/tmp` and of `/dev/shm`. */
@@ -57,6 +61,7 @@ export function bwrapArguments(layout: JailLayout, usrLinks: readonly [name: str
     ...["--ro-bind", layout.runtimeDir, "/.sandbox"],
     ...["--ro-bind", layout.bun, "/.sandbox/bun"],
     ...["--ro-bind", layout.layersDir, "/.layers"],
+    ...(layout.egressDir === undefined ? [] : ["--ro-bind", layout.egressDir, "/.egress"]),
     ...["--bind", layout.workspaceDir, "/workspace"],
     ...["--chdir", "/workspace"],
     ...["--remount-ro", "/"],
@@ -73,6 +78,7 @@ function rootArguments(layout: JailLayout, usrLinks: readonly [string, string][]
     ...["--ro-bind", "/usr", "/usr"],
     ...usrLinks.filter(([name]) => isUsrLink(name)).flatMap(([name, target]) => ["--symlink", target, `/${name}`]),
     ...["--ro-bind", layout.etcDir, "/etc"],
+    ...layout.sharedEtc.flatMap((path) => ["--ro-bind", path, path]),
     ...["--dir", "/var/tmp", "--dir", "/run", "--dir", "/home"],
   ];
 }

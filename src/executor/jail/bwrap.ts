@@ -77,7 +77,7 @@ export class BwrapJail implements Jail {
     this.#groupName = `sandbox-${Bun.hash(dataDir).toString(16)}`;
   }
 
-  async start(id: string, spec: SandboxSpec, events: JailEvents): Promise<JailedInit> {
+  async start(id: string, spec: SandboxSpec, events: JailEvents, egressDir?: string): Promise<JailedInit> {
     const { limits } = spec;
     const rootfs = resolveImage(this.#dataDir, spec.imageUrl);
     const workspaceDir = this.#workspaceDir(id);
@@ -87,7 +87,10 @@ export class BwrapJail implements Jail {
     try {
       uid = await claimWorkspace(workspaceDir, this.#uids);
       cgroup?.create(limits);
-      const command = [...this.#launcher(limits, uid, cgroup), ...this.#bwrap(rootfs, workspaceDir, limits, cgroup)];
+      const command = [
+        ...this.#launcher(limits, uid, cgroup),
+        ...this.#bwrap(rootfs, { workspaceDir, egressDir }, limits, cgroup),
+      ];
       const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: {}, cwd: "/" });
       const places = { workspaceDir, incomingDir: incomingDir(this.#dataDir), inside: insidePaths(rootfs) };
       return new BwrapInit(child, { ...places, cgroup, uid, limits, events, uids: this.#uids });
@@ -114,12 +117,17 @@ export class BwrapJail implements Jail {
     ];
   }
 
-  #bwrap(rootfs: string | null, workspaceDir: string, limits: SandboxLimits, cgroup: SandboxCgroup | null): string[] {
+  #bwrap(
+    rootfs: string | null,
+    dirs: { workspaceDir: string; egressDir: string | undefined },
+    limits: SandboxLimits,
+    cgroup: SandboxCgroup | null,
+  ): string[] {
     const { dir, layersDir, etcDir, bun } = this.#runtime;
     const layout = {
       ...this.#host,
       rootfs,
-      workspaceDir,
+      ...dirs,
       runtimeDir: dir,
       layersDir,
       etcDir,

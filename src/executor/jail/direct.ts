@@ -52,7 +52,9 @@ export class DirectJail implements Jail {
     this.#checks = checks;
   }
 
-  async start(id: string, spec: SandboxSpec, events: JailEvents): Promise<JailedInit> {
+  async start(id: string, spec: SandboxSpec, events: JailEvents, egressDir?: string): Promise<JailedInit> {
+    if (egressDir !== undefined)
+      throw new AppError("bad_request", "network rules can't be applied here: the container's own hold");
     if (this.#kept !== null && this.#kept !== id)
       throw new AppError("bad_request", "this executor keeps one sandbox, and it has one");
     const init = join(this.#o.runtimeDir, "init");

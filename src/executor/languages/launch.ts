@@ -35,6 +35,11 @@ export type SandboxPaths = {
   layers: readonly string[];
 };
 
+/** Where a layer is inside a sandbox. */
+export function layerPath(name: string): string {
+  return `/.layers/${name}`;
+}
+
 export const JAIL_PATHS: SandboxPaths = {
   runtime: "/.sandbox",
   workspace: "/workspace",

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { AllowList } from "../../../src/executor/egress/allow-list.ts";
-import { EgressProxy, type EgressDecision } from "../../../src/executor/egress/proxy.ts";
+import { EgressProxy } from "../../../src/executor/egress/proxy.ts";
+import type { EgressDecision } from "../../../src/executor/protocol.ts";
 
 /** An origin that answers every connection with what it was sent, and counts connections. */
 let origin: Server;

@@ -1,0 +1,120 @@
+import {
+  chmodSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { layerPath } from "../languages/launch.ts";
+import type { InstalledPackage, Layer } from "../protocol.ts";
+
+type Entry = { digest: string; name: string; bytes: number; packages: InstalledPackage[]; usedMs: number };
+
+/** A layer that was handed out this recently is about to be used. */
+const GRACE_MS = 60_000;
+
+/**
+ * Layers on disk: `<dataDir>/layers/<name>` with an unguessable name, and `<dataDir>/layer-index/<digest>.json` that says
+ * what it holds. A layer without its index entry does not exist. The entry's mtime is the last use.
+ */
+export class LayerStore {
+  readonly #dir: string;
+  readonly #index: string;
+  readonly #limitBytes: number;
+
+  constructor(dataDir: string, limitBytes: number) {
+    this.#dir = join(dataDir, "layers");
+    this.#index = join(dataDir, "layer-index");
+    this.#limitBytes = limitBytes;
+    mkdirSync(this.#dir, { recursive: true });
+    chmodSync(this.#dir, 0o711);
+    mkdirSync(this.#index, { recursive: true, mode: 0o700 });
+    this.#removeUnknown();
+  }
+
+  /** The layer of a digest, used now; null when there is none. */
+  find(digest: string): Layer | null {
+    const path = this.#entryPath(digest);
+    const entry = this.#read(digest);
+    if (entry === null || lstatSync(join(this.#dir, entry.name), { throwIfNoEntry: false }) === undefined) return null;
+    const now = new Date();
+    utimesSync(path, now, now);
+    return layerOf(entry);
+  }
+
+  /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. */
+  add(digest: string, directory: string, packages: InstalledPackage[]): Layer {
+    const name = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");
+    const bytes = takeOver(directory);
+    renameSync(directory, join(this.#dir, name));
+    const entry = { name, bytes, packages };
+    writeFileSync(`${this.#entryPath(digest)}.new`, JSON.stringify(entry), { mode: 0o600 });
+    renameSync(`${this.#entryPath(digest)}.new`, this.#entryPath(digest));
+    return layerOf(entry);
+  }
+
+  /** Removes the least recently used layers until the rest is within the limit; never one of `inUse`. */
+  trim(inUse: ReadonlySet<string>): void {
+    const entries = this.#entries().toSorted((a, b) => a.usedMs - b.usedMs);
+    let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    for (const entry of entries) {
+      if (bytes <= this.#limitBytes) return;
+      if (inUse.has(entry.name) || Date.now() - entry.usedMs < GRACE_MS) continue;
+      rmSync(this.#entryPath(entry.digest), { force: true });
+      rmSync(join(this.#dir, entry.name), { recursive: true, force: true });
+      bytes -= entry.bytes;
+    }
+  }
+
+  #removeUnknown(): void {
+    const known = new Set(this.#entries().map((entry) => entry.name));
+    for (const name of readdirSync(this.#dir))
+      if (!known.has(name)) rmSync(join(this.#dir, name), { recursive: true, force: true });
+  }
+
+  #entries(): Entry[] {
+    const digests = readdirSync(this.#index).filter((file) => file.endsWith(".json"));
+    return digests.flatMap((file) => this.#read(file.slice(0, -".json".length)) ?? []);
+  }
+
+  #read(digest: string): Entry | null {
+    const path = this.#entryPath(digest);
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return null;
+    const stored = JSON.parse(readFileSync(path, "utf8")) as Omit<Entry, "digest" | "usedMs">;
+    return { ...stored, digest, usedMs: stat.mtimeMs };
+  }
+
+  #entryPath(digest: string): string {
+    return join(this.#index, `${digest}.json`);
+  }
+}
+
+function layerOf({ name, packages }: { name: string; packages: InstalledPackage[] }): Layer {
+  return { name, path: layerPath(name), packages };
+}
+
+/** Gives a tree to this user, readable by all and writable by none else; drops what is no file, link or directory. */
+function takeOver(path: string): number {
+  const stat = lstatSync(path);
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) lchownSync(path, 0, 0);
+  if (stat.isSymbolicLink()) return 0;
+  if (stat.isDirectory()) {
+    chmodSync(path, 0o755);
+    return readdirSync(path).reduce((sum, name) => sum + takeOver(join(path, name)), 4096);
+  }
+  if (!stat.isFile()) {
+    rmSync(path);
+    return 0;
+  }
+  chmodSync(path, (stat.mode & 0o100) === 0 ? 0o644 : 0o755);
+  return stat.size;
+}

@@ -1,0 +1,58 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { LayerStore } from "../../src/executor/layers/layer-store.ts";
+
+const HOUR_S = 3600;
+let dir = "";
+
+beforeEach(() => {
+  dir = mkdtempSync("/tmp/sandbox-layers-");
+});
+afterEach(() => {
+  rmSync(dir, { recursive: true, force: true });
+});
+
+/** A directory of a build with `bytes` in one file. */
+function built(bytes: number): string {
+  const path = `${dir}/built`;
+  mkdirSync(`${path}/bin`, { recursive: true });
+  writeFileSync(`${path}/module.py`, "x".repeat(bytes), { mode: 0o666 });
+  writeFileSync(`${path}/bin/tool`, "", { mode: 0o4777 });
+  return path;
+}
+
+function usedHoursAgo(digest: string, hours: number): void {
+  const atS = Date.now() / 1000 - hours * HOUR_S;
+  utimesSync(`${dir}/layer-index/${digest}.json`, atS, atS);
+}
+
+test("a layer outlives the store, and what is half made does not", () => {
+  const { name } = new LayerStore(dir, 1e9).add("d1", built(10), [{ name: "a", version: "1" }]);
+  mkdirSync(`${dir}/layers/half`);
+  const again = new LayerStore(dir, 1e9);
+  expect(again.find("d1")).toEqual({ name, path: `/.layers/${name}`, packages: [{ name: "a", version: "1" }] });
+  expect(again.find("d2")).toBeNull();
+  expect(readdirSync(`${dir}/layers`)).toEqual([name]);
+});
+
+test("nobody but the executor can write to a layer", () => {
+  const { name } = new LayerStore(dir, 1e9).add("d1", built(10), []);
+  expect(statSync(`${dir}/layers/${name}/module.py`).mode & 0o7777).toBe(0o644);
+  expect(statSync(`${dir}/layers/${name}/bin/tool`).mode & 0o7777).toBe(0o755);
+});
+
+test("the least recently used go first, never one in use", () => {
+  const store = new LayerStore(dir, 250_000);
+  const names = ["d1", "d2", "d3", "d4"].map((digest) => store.add(digest, built(100_000), []).name);
+  for (const [index, digest] of ["d1", "d2", "d3", "d4"].entries()) usedHoursAgo(digest, 4 - index);
+  store.trim(new Set([names[0] ?? ""]));
+  expect(["d1", "d2", "d3", "d4"].map((digest) => store.find(digest) !== null)).toEqual([true, false, false, true]);
+  expect(existsSync(`${dir}/layers/${names[1]}`)).toBe(false);
+});
+
+test("a layer that was asked for a moment ago stays", () => {
+  const store = new LayerStore(dir, 1000);
+  store.add("d1", built(100_000), []);
+  store.trim(new Set());
+  expect(store.find("d1")).not.toBeNull();
+});
