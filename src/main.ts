@@ -1,27 +1,32 @@
 #!/usr/bin/env bun
 import { VERSION } from "./version.ts";
 
-type Command = { about: string; run: () => Promise<(argv: string[]) => Promise<number>> };
+type Run = (argv: string[]) => Promise<number>;
+type Command = { about: string; load: () => Promise<Run> };
 
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Record<string, Command> = {
-  serve: { about: "run the control plane", run: async () => (await import("./cli/serve.ts")).serveCommand },
+  serve: { about: "run the control plane", load: async () => (await import("./cli/serve.ts")).serveCommand },
   run: {
     about: "run a file in a sandbox and follow its output",
-    run: async () => (await import("./cli/run.ts")).runCommand,
+    load: async () => (await import("./cli/run.ts")).runCommand,
   },
   doctor: {
     about: "check what this machine offers, and prove the isolation",
-    run: async () => (await import("./cli/doctor.ts")).doctorCommand,
+    load: async () => (await import("./cli/doctor.ts")).doctorCommand,
   },
-  keys: { about: "make, list and revoke API keys", run: async () => (await import("./cli/keys.ts")).keysCommand },
+  keys: { about: "make, list and revoke API keys", load: async () => (await import("./cli/keys.ts")).keysCommand },
   images: {
     about: "import, list and remove root file systems",
-    run: async () => (await import("./cli/images.ts")).imagesCommand,
+    load: async () => (await import("./cli/images.ts")).imagesCommand,
+  },
+  openapi: {
+    about: "print the API's OpenAPI document",
+    load: async () => (await import("./cli/openapi.ts")).openapiCommand,
   },
   executor: {
     about: "the process beside the code, started by serve",
-    run: async () => (await import("./cli/executor.ts")).executorCommand,
+    load: async () => (await import("./cli/executor.ts")).executorCommand,
   },
 };
 
@@ -34,30 +39,49 @@ function help(): string {
 const EXPECTED: Record<string, number> = { ConfigError: 2, UsageError: 2, AppError: 1 };
 
 async function main(argv: string[]): Promise<number> {
-  const [name = "--help", ...rest] = argv;
+  const [name = "--help", ...rest] = argv.map((word) => (word === "-h" ? "--help" : word));
   if (name === "--version" || name === "-V") {
     process.stdout.write(`sandbox ${VERSION}\n`);
     return 0;
   }
-  if (name === "--help" || name === "-h" || name === "help") {
-    process.stdout.write(help());
+  if (name === "help" && rest.length > 0) return main([...rest, "--help"]);
+  if (name === "--help" || name === "help") {
+    (argv.length === 0 ? process.stderr : process.stdout).write(help());
     return argv.length === 0 ? 2 : 0;
   }
-  const command = COMMANDS[name];
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) {
     process.stderr.write(`sandbox: there is no command ${name}; see sandbox --help\n`);
     return 2;
   }
   try {
-    return await (
-      await command.run()
-    )(rest);
+    const run = await command.load();
+    return await run(rest);
   } catch (error) {
-    const code = error instanceof Error ? EXPECTED[error.name] : undefined;
-    if (code === undefined) throw error;
-    process.stderr.write(`sandbox: ${(error as Error).message.replaceAll("\n", " ")}\n`);
-    return code;
+    return explain(error);
   }
 }
 
-process.exit(await main(process.argv.slice(2)));
+/** Says on one line what went wrong, and with LOG_LEVEL=debug where; the exit code. */
+function explain(error: unknown): number {
+  const { name, message, stack = "" } = error instanceof Error ? error : new Error(String(error));
+  const code = EXPECTED[name];
+  const isDebug = process.env["LOG_LEVEL"] === "debug";
+  const hint = code !== undefined || isDebug ? "" : " (a fault of this program: LOG_LEVEL=debug shows where)";
+  process.stderr.write(`sandbox: ${message.replaceAll("\n", " ")}${hint}\n${isDebug ? `${stack}\n` : ""}`);
+  return code ?? 1;
+}
+
+/** Resolves when what was written is out, which for a full pipe is later, or its reader has gone. */
+function ended(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once("error", () => resolve());
+    stream.end(() => resolve());
+  });
+}
+
+// A reader that leaves early, as `head` does, is no fault: writes learn of it by their callbacks.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+const code = await main(process.argv.slice(2));
+await Promise.all([ended(process.stdout), ended(process.stderr)]);
+process.exit(code);

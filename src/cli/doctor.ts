@@ -3,7 +3,7 @@ import { loadConfig, takeFlags } from "../config.ts";
 import { HOSTILE_PROGRAMS, Prover } from "../prove/prover.ts";
 import { findings, type Finding } from "./doctor-checks.ts";
 import { startEmbedded } from "./embedded-service.ts";
-import { UsageError } from "./run-options.ts";
+import { UsageError } from "./usage-error.ts";
 
 const HELP = `sandbox doctor: checks what this machine offers
 
@@ -44,7 +44,7 @@ function line({ name, ok, required, found, remedy }: Finding): string {
 async function prove(asJson: boolean): Promise<boolean> {
   const service = await startEmbedded();
   const pid = Number(await Bun.file(join(service.dataDir, "executor/pid")).text());
-  const prover = new Prover({ url: service.url, dataDir: service.dataDir, executorPid: pid });
+  const prover = new Prover({ url: service.url, key: service.key, dataDir: service.dataDir, executorPid: pid });
   try {
     await prover.open();
     const verdicts = [];

@@ -1,4 +1,6 @@
 import { LANGUAGES, type Language } from "../executor/protocol.ts";
+import type { Environment } from "../setting.ts";
+import { UsageError } from "./usage-error.ts";
 
 export type RunOptions = {
   file: string;
@@ -15,32 +17,26 @@ export type RunOptions = {
   stdin: boolean;
 };
 
-/** What the person typed can't be used; the message says what to do. */
-export class UsageError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "UsageError";
-  }
-}
-
 export const RUN_HELP = `sandbox run: runs a file in a sandbox and shows its output as it comes
 
 Usage: sandbox run [OPTIONS] FILE|-
 
   --language L      python, javascript, typescript or shell; else told from the file's ending or first line
-  --session ID      run in this session; else a new one is made and deleted afterwards
+  --session ID      run in this session; else a new one is made, and deleted afterwards
   --template T      template of the new session (python-basic, or nodejs-basic for JavaScript and TypeScript)
-  --server URL      the service to use (or SANDBOX_URL), with the key in SANDBOX_API_KEY;
-                    without one, a service is started for this run alone
+  --server URL      the service to use (or SANDBOX_URL), with the key in SANDBOX_API_KEY; without one, a service
+                    is started for this run alone, on DATA_DIR or on a directory that is removed afterwards
   --timeout S       time limit in seconds (300)
   --env NAME=VALUE  a variable; may be given again
-  --event JSON      what handler(event) gets
-  --stdin           hand this command's standard input to the program
-  --upload FILE     put a file into the workspace first; may be given again
-  --download PATH   fetch a file from the workspace afterwards; may be given again
+  --event JSON      what handler(event) gets; what it returns is said on standard error
+  --stdin           read this command's standard input to its end and hand it to the program as text
+  --upload FILE     put a file into the workspace first, under its own name; may be given again
+  --download PATH   put a file of the workspace into the current directory afterwards; may be given again
   --keep            leave the new session alive and say its id
 
-Exit code: the program's own; 124 after the time limit, 130 when cancelled (Ctrl-C), 125 when the sandbox was lost.
+Ctrl-C cancels the program; a second one leaves at once.
+Exit code: the program's own; 124 after the time limit; 130 when cancelled; 125 when the sandbox was lost or the
+service failed; 141 when nobody reads the output any more; 2 when this command was used wrongly.
 `;
 
 const ENDINGS: Record<string, Language> = {
@@ -55,13 +51,13 @@ const ENDINGS: Record<string, Language> = {
 };
 
 /** Throws UsageError. */
-export function parseRunOptions(argv: readonly string[]): RunOptions {
+export function parseRunOptions(argv: readonly string[], env: Environment): RunOptions {
   const options: RunOptions = {
     file: "",
     language: null,
     session: null,
     template: null,
-    server: process.env["SANDBOX_URL"] ?? null,
+    server: null,
     timeoutS: 300,
     env: {},
     event: null,
@@ -70,10 +66,12 @@ export function parseRunOptions(argv: readonly string[]): RunOptions {
     keep: false,
     stdin: false,
   };
+  const url = env["SANDBOX_URL"] ?? "";
+  if (url !== "") options.server = parseUrl("SANDBOX_URL=", url);
   const files: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? "";
-    if (!word.startsWith("--")) {
+    if (!word.startsWith("-") || word === "-") {
       files.push(word);
       continue;
     }
@@ -91,6 +89,11 @@ export function parseRunOptions(argv: readonly string[]): RunOptions {
     throw new UsageError("sandbox run takes one FILE, or - for standard input; see sandbox run --help");
   if (file === "-" && options.stdin)
     throw new UsageError("--stdin can't be used when the program itself is read from standard input");
+  const isOwn = options.server === null && (env["DATA_DIR"] ?? "") === "";
+  if (isOwn && (options.keep || options.session !== null))
+    throw new UsageError("--session and --keep need a service that stays: give --server, SANDBOX_URL or DATA_DIR");
+  if (options.session !== null && options.template !== null)
+    throw new UsageError("--template has no meaning with --session, which has its template already");
   return { ...options, file };
 }
 
@@ -107,14 +110,12 @@ function take(options: RunOptions, flag: string, value: string): void {
       options.template = value;
       return;
     case "--server":
-      options.server = URL.canParse(value)
-        ? value
-        : fail(`--server ${value}: allowed is a URL such as http://127.0.0.1:8000`);
+      options.server = parseUrl("--server ", value);
       return;
     case "--timeout":
       options.timeoutS = Number(value);
-      if (!(options.timeoutS >= 1 && options.timeoutS <= 3600))
-        fail(`--timeout ${value}: allowed is 1 to 3600 seconds`);
+      if (!Number.isInteger(options.timeoutS) || options.timeoutS < 1 || options.timeoutS > 3600)
+        fail(`--timeout ${value}: allowed is a whole number from 1 to 3600 seconds`);
       return;
     case "--env": {
       const equals = value.indexOf("=");
@@ -136,11 +137,17 @@ function take(options: RunOptions, flag: string, value: string): void {
   }
 }
 
+function parseUrl(given: string, value: string): string {
+  const protocol = URL.parse(value)?.protocol;
+  if (protocol === "http:" || protocol === "https:") return value;
+  return fail(`${given}${value}: allowed is a URL such as http://127.0.0.1:8000`);
+}
+
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return fail("--event is not JSON");
+    return fail(`--event ${text}: allowed is JSON, such as '{"name": "value"}'`);
   }
 }
 

@@ -1,132 +1,150 @@
+import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
+import { newSessionId } from "../id.ts";
 import { startEmbedded } from "./embedded-service.ts";
-import { RunClient } from "./run-client.ts";
-import { languageOf, parseRunOptions, RUN_HELP, UsageError, type RunOptions } from "./run-options.ts";
+import { Interruption } from "./interruption.ts";
+import { RunClient, type ExecutionView, type SessionView } from "./run-client.ts";
+import { EXIT, follow } from "./run-follow.ts";
+import { languageOf, parseRunOptions, RUN_HELP, type RunOptions } from "./run-options.ts";
+import { RunOutput } from "./run-output.ts";
+import { UsageError } from "./usage-error.ts";
 
-/** One line of an event stream. */
-export type StreamEvent = { seq: number; type: string; data: Record<string, unknown> };
+/** What is to run, read in full before anything is started for it. */
+type Program = { code: string; language: string; stdin: string; uploads: Bun.BunFile[] };
 
-export type ExecutionView = {
-  id: string;
-  status: string;
-  exit_code: number | null;
-  reason: string | null;
-  error_message: string | null;
-};
+type Service = { url: string; key: string | undefined; stop(): Promise<void>; abandon(): void };
 
-type Service = { url: string; key: string | undefined; stop(): Promise<void> };
+const STARTING_CHECK_MS = 500;
 
-/** Cut streams in a row, without an event in between, before the run is given up. */
-const MAX_CUTS = 20;
-const RECONNECT_MS = 250;
-
-/** `sandbox run`: exits with the program's exit code. Throws UsageError, ConfigError and AppError. */
+/** `sandbox run`: exits with the program's exit code, or one of EXIT. Throws UsageError and ConfigError. */
 export async function runCommand(argv: string[]): Promise<number> {
   if (argv.includes("--help") || argv.length === 0) {
     process.stdout.write(RUN_HELP);
     return argv.length === 0 ? 2 : 0;
   }
-  const options = parseRunOptions(argv);
-  const code = await programOf(options.file);
-  const service = await serviceFor(options);
+  const options = parseRunOptions(argv, process.env);
+  const program = await readProgram(options);
+  const interruption = new Interruption();
+  const stopping = new AbortController();
+  const output = new RunOutput(() => stopping.abort());
+  const stop = AbortSignal.any([interruption.signal, stopping.signal]);
+  interruption.signal.addEventListener("abort", () => void output.say("cancelling; Ctrl-C again leaves at once"));
   try {
-    return await runOn(new RunClient(service.url, service.key), options, code);
-  } finally {
-    await service.stop();
+    const service = await serviceFor(options);
+    interruption.leaveBehind = () => service.abandon();
+    try {
+      return await runOn(new RunClient(service.url, service.key), options, program, output, stop);
+    } finally {
+      await service.stop();
+    }
+  } catch (error) {
+    if (stop.aborted) return output.isBroken ? EXIT.brokenPipe : EXIT.cancelled;
+    if (error instanceof ConfigError || !(error instanceof AppError)) throw error;
+    await output.say(error.message);
+    return EXIT.lost;
   }
 }
 
-async function programOf(file: string): Promise<string> {
-  const source = file === "-" ? Bun.stdin : Bun.file(file);
-  if (file !== "-" && !(await Bun.file(file).exists())) throw new UsageError(`${file} is not there`);
-  const code = await source.text();
-  if (code === "") throw new UsageError(`${file} is empty`);
-  return code;
+async function readProgram(options: RunOptions): Promise<Program> {
+  const code = await (options.file === "-" ? Bun.stdin : existing(options.file)).text();
+  if (code === "") throw new UsageError(`${options.file} is empty: there is nothing to run`);
+  return {
+    code,
+    language: options.language ?? languageOf(options.file, code),
+    uploads: options.uploads.map(existing),
+    stdin: options.stdin ? await Bun.stdin.text() : "",
+  };
+}
+
+function existing(path: string): Bun.BunFile {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) throw new UsageError(`${path} is not there`);
+  if (found.isDirectory()) throw new UsageError(`${path} is a directory: a file is needed`);
+  return Bun.file(path);
 }
 
 /** The service that was named, or one of this process's own. */
 async function serviceFor(options: RunOptions): Promise<Service> {
-  if (options.server === null) return { ...(await startEmbedded()), key: undefined };
-  return { url: options.server, key: process.env["SANDBOX_API_KEY"], stop: () => Promise.resolve() };
+  if (options.server === null) return startEmbedded();
+  const key = process.env["SANDBOX_API_KEY"];
+  return { url: options.server, key, stop: () => Promise.resolve(), abandon: () => {} };
 }
 
-async function runOn(client: RunClient, options: RunOptions, code: string): Promise<number> {
-  const language = options.language ?? languageOf(options.file, code);
-  const session = options.session ?? (await newSession(client, options, language));
+async function runOn(
+  client: RunClient,
+  options: RunOptions,
+  program: Program,
+  output: RunOutput,
+  stop: AbortSignal,
+): Promise<number> {
+  if (options.session !== null) return runIn(client, options.session, options, program, output, stop);
+  // Its id is chosen here, so that it can be deleted also when the answer to its creation never comes.
+  const session = newSessionId(new Date());
   try {
-    for (const file of options.uploads) await client.upload(session, basename(file), existing(file));
-    const execution = await client.json<ExecutionView>("POST", `/sessions/${session}/executions`, {
-      code,
-      language,
-      timeout: options.timeoutS,
-      event: options.event,
-      env_vars: options.env,
-      stdin: options.stdin ? await Bun.stdin.text() : "",
-    });
-    const exitCode = await follow(client, execution.id);
-    for (const path of options.downloads) await Bun.write(basename(path), await client.download(session, path));
-    return exitCode;
+    await openSession(client, session, options, program.language, stop);
+    return await runIn(client, session, options, program, output, stop);
   } finally {
-    if (options.session === null && options.keep) process.stderr.write(`session ${session} is kept\n`);
-    else if (options.session === null) await client.json("DELETE", `/sessions/${session}`);
+    if (options.keep) await output.say(`session ${session} is kept`);
+    else await client.json("DELETE", `/sessions/${session}`).catch(() => {});
   }
 }
 
-function existing(file: string): Bun.BunFile {
-  const found = Bun.file(file);
-  if (found.size === 0 && found.lastModified === 0) throw new UsageError(`${file} is not there`);
-  return found;
+async function runIn(
+  client: RunClient,
+  session: string,
+  options: RunOptions,
+  program: Program,
+  output: RunOutput,
+  stop: AbortSignal,
+): Promise<number> {
+  for (const [index, file] of program.uploads.entries())
+    await client.upload(session, basename(options.uploads[index] ?? ""), file, stop);
+  stop.throwIfAborted();
+  const path = `/sessions/${encodeURIComponent(session)}/executions`;
+  const execution = await client.json<ExecutionView>("POST", path, {
+    code: program.code,
+    language: program.language,
+    timeout: options.timeoutS,
+    event: options.event,
+    env_vars: options.env,
+    stdin: program.stdin,
+  });
+  const exitCode = await follow(client, execution.id, output, stop);
+  const fetched = stop.aborted || (await fetchFiles(client, session, options.downloads, output));
+  return fetched || exitCode !== 0 ? exitCode : 1;
 }
 
-async function newSession(client: RunClient, options: RunOptions, language: string): Promise<string> {
+async function openSession(
+  client: RunClient,
+  id: string,
+  options: RunOptions,
+  language: string,
+  stop: AbortSignal,
+): Promise<void> {
   const template = options.template ?? (language.endsWith("script") ? "nodejs-basic" : "python-basic");
-  const path = "/sessions?wait=60";
-  const session = await client.json<{ id: string; status: string; error_message: string | null }>("POST", path, {
-    template_id: template,
-  });
+  const fields = { id, template_id: template };
+  let session = await client.json<SessionView>("POST", "/sessions?wait=60", fields, stop);
+  while (session.status === "creating") {
+    await delay(STARTING_CHECK_MS, undefined, { signal: stop });
+    session = await client.json<SessionView>("GET", `/sessions/${id}`, undefined, stop);
+  }
   if (session.status !== "running")
     throw new AppError("executor_unavailable", `the session did not start: ${session.error_message ?? session.status}`);
-  return session.id;
 }
 
-/** Shows the output as it comes, whatever cuts the stream, and tells the exit code. The first Ctrl-C cancels. */
-async function follow(client: RunClient, id: string): Promise<number> {
-  let interrupts = 0;
-  const interrupt = (): void => {
-    if (++interrupts > 1) process.exit(130);
-    client.cancel(id).catch(() => process.exit(130));
-  };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, interrupt);
-  let seq = 0;
-  for (let cuts = 0; cuts < MAX_CUTS; cuts++) {
+/** Puts files of the workspace into the current directory. False when one could not be fetched. */
+async function fetchFiles(client: RunClient, session: string, paths: string[], output: RunOutput): Promise<boolean> {
+  let all = true;
+  for (const path of paths) {
     try {
-      for await (const event of client.events(id, seq)) {
-        seq = event.seq;
-        cuts = 0;
-        if (event.type === "stdout" || event.type === "stderr") await show(event);
-        if (event.type === "end") return tell(event.data as ExecutionView);
-      }
+      await Bun.write(basename(path), await client.download(session, path));
     } catch (error) {
-      if (error instanceof AppError && error.status < 500) throw error;
+      all = false;
+      await output.say(`${path} was not downloaded: ${error instanceof Error ? error.message : String(error)}`);
     }
-    await delay(RECONNECT_MS);
   }
-  throw new AppError("executor_unavailable", `the stream of execution ${id} was lost`);
-}
-
-function show(event: StreamEvent): Promise<void> {
-  const bytes = Uint8Array.fromBase64(String(event.data["data"]));
-  const out = event.type === "stdout" ? process.stdout : process.stderr;
-  return new Promise((resolve) => void out.write(bytes, () => resolve()));
-}
-
-/** The exit code; what a limit or a loss did goes to standard error, the program's own traceback is there already. */
-function tell({ status, exit_code, reason, error_message }: ExecutionView): number {
-  const isOwn = status === "completed" || reason === "exit_code" || reason === "exception";
-  if (!isOwn) process.stderr.write(`sandbox: ${error_message ?? status}\n`);
-  if (status === "crashed") return 125;
-  if (status === "cancelled") return 130;
-  return exit_code ?? 1;
+  return all;
 }

@@ -1,14 +1,22 @@
 import { startApp } from "../app.ts";
-import { loadConfig, takeFlags } from "../config.ts";
+import { loadConfig, settingsHelp, takeFlags } from "../config.ts";
 import { createLog } from "../log.ts";
+import { UsageError } from "./usage-error.ts";
 
-/** `sandbox serve`: runs the control plane until SIGTERM or SIGINT. Throws ConfigError for what the operator must change. */
+const HELP = `sandbox serve: runs the control plane until SIGTERM or SIGINT
+
+Usage: sandbox serve [SETTINGS]
+
+`;
+
+/** `sandbox serve`: runs the control plane until SIGTERM or SIGINT. Throws UsageError, and ConfigError for what the operator must change. */
 export async function serveCommand(argv: string[]): Promise<number> {
   const { flags, rest } = takeFlags(argv);
-  if (rest.length > 0) {
-    process.stderr.write(`sandbox serve: unknown argument ${rest[0]}; see sandbox serve --help\n`);
-    return 2;
+  if (rest.includes("--help")) {
+    process.stdout.write(HELP + settingsHelp());
+    return 0;
   }
+  if (rest.length > 0) throw new UsageError(`sandbox serve has no argument ${rest[0]}; see sandbox serve --help`);
   const config = loadConfig(process.env, flags);
   const log = createLog({ level: config.logLevel, format: config.logFormat });
   const app = await startApp(config, log);
