@@ -29,6 +29,8 @@ import { Workspaces } from "./workspaces/workspaces.ts";
 export type App = {
   /** Base URL, with the port that was bound. */
   url: string;
+  /** Resolves when the executor takes work, rejects with why it does not. */
+  ready: Promise<void>;
   /** Drains and stops: no more claims, streams closed, leases handed over. Idempotent. */
   stop(): Promise<void>;
 };
@@ -138,20 +140,24 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   await sayAccess(config, keys, log);
   const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
+  let stopping: Promise<void> | null = null;
   // The executor is started before it is needed, so that the first session does not wait for it.
-  void provisioner.executorOf().then(
+  const ready = provisioner.executorOf().then(
     () => {
+      if (stopping !== null) return;
       scheduler.start();
       vitals.state = null;
     },
     (error: unknown) => {
+      if (stopping !== null) throw error;
       scheduler.start();
       vitals.state = "the executor could not be started";
       log.error("executor.not_started", { error });
+      throw error;
     },
   );
+  ready.catch(() => {});
 
-  let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
     vitals.state = "draining";
     log.info("server.draining");
@@ -162,7 +168,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     lock.release();
     log.info("server.stopped");
   };
-  return { url, stop: () => (stopping ??= stop()) };
+  return { url, ready, stop: () => (stopping ??= stop()) };
 }
 
 function sessionRules(config: Config): SessionRules {
