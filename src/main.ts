@@ -40,7 +40,8 @@ const EXPECTED: Record<string, number> = { ConfigError: 2, UsageError: 2, AppErr
 
 async function main(argv: string[]): Promise<number> {
   const [name = "--help", ...rest] = argv.map((word) => (word === "-h" ? "--help" : word));
-  if (name === "--version" || name === "-V") {
+  const isVersion = (word: string | undefined): boolean => word === "--version" || word === "-V";
+  if (isVersion(name) || (Object.hasOwn(COMMANDS, name) && rest.length === 1 && isVersion(rest[0]))) {
     process.stdout.write(`sandbox ${VERSION}\n`);
     return 0;
   }
