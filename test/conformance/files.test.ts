@@ -155,6 +155,26 @@ describe("refusals", () => {
     await client().raw("DELETE", `/sessions/${small}`);
   });
 
+  test("an ended session: its files can be read, and not be changed any more", async () => {
+    const ended = await client().session();
+    const files = `/sessions/${ended}/files`;
+    expect((await client().raw("PUT", `${files}/kept.txt`, "kept")).status).toBe(201);
+    await client().post(`/sessions/${ended}/terminate`);
+    expect(await (await client().raw("GET", `${files}/kept.txt`)).text()).toBe("kept");
+    const form = new FormData();
+    form.append("file", new Blob(["x"]), "x.txt");
+    const answers = [
+      await client().call("PUT", `${files}/kept.txt`, undefined),
+      await client().call("DELETE", `${files}/kept.txt`),
+      await client().post(`${files}/move`, { from: "kept.txt", to: "moved.txt" }),
+      await client().post(`${files}/mkdir`, { path: "made" }),
+    ];
+    for (const { status, body } of answers) expect([status, body["code"]]).toEqual([409, "session_ended"]);
+    expect((await client().raw("POST", `${files}/upload`, form)).status).toBe(409);
+    expect((await client().get(files)).body["count"]).toBe(1);
+    await client().raw("DELETE", `/sessions/${ended}`);
+  });
+
   test("an unknown session: 404", async () => {
     expect((await client().get("/sessions/nope/files")).status).toBe(404);
   });
