@@ -71,9 +71,14 @@ async function waitForEnd(deps: FollowDeps, execution: Execution, signal: AbortS
   }
 }
 
-/** The last entry of an execution whose journal no executor has (any more). */
+/**
+ * The last entry, for a reader who had it already or whose journal no executor has (any more). It has the number of the
+ * journal's own; only where the executor was lost may readers have come further than what was stored.
+ */
 function endOf(execution: Execution, seq: number): JournalEntry {
-  return { seq: Math.max(seq + 1, execution.last_seq ?? 0), type: "end", json: "{}", execution };
+  const last = execution.last_seq ?? seq + 1;
+  const number = execution.status === "crashed" ? Math.max(seq + 1, last) : last;
+  return { seq: number, type: "end", json: "{}", execution };
 }
 
 function gone(id: string): never {

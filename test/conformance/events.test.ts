@@ -74,6 +74,13 @@ describe("the stream of an execution", () => {
     expect(byQuery).toEqual(all.slice(2));
   });
 
+  test("who has the end already gets it again, under its own number", async () => {
+    const id = await client().submit(session, "print(1)");
+    const all = await client().allEvents(id);
+    for (const after of [all.length, 99_999])
+      expect(await Array.fromAsync(client().events(id, { after }))).toEqual(all.slice(-1));
+  });
+
   test("twenty reconnects see every byte once", async () => {
     const id = await client().submit(session, "import time\nfor i in range(60):\n  print(i)\n  time.sleep(0.01)");
     const whole = [];
