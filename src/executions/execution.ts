@@ -59,8 +59,8 @@ export interface ExecutionStore {
   insert(execution: Execution, lease: Lease): Promise<void>;
   get(id: string): Promise<Execution | null>;
   findByIdempotencyKey(sessionId: string, key: string): Promise<Execution | null>;
-  /** Newest first. */
-  list(sessionId: string, page: Page): Promise<Listed<Execution>>;
+  /** Ids, newest first: a record may hold megabytes of output. */
+  ids(sessionId: string, page: Page): Promise<Listed<string>>;
   /** Writes the given fields, and only while the status is one of `from`. False when it was not. */
   update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean>;
   /** Live executions of a session, or of a tenant's sessions. */

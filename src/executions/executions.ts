@@ -5,7 +5,7 @@ import type { Language } from "../executor/protocol.ts";
 import { newExecutionId } from "../id.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { checkEnvironment } from "../sessions/limits.ts";
-import type { Listed, Page, Session } from "../sessions/session.ts";
+import type { Page, Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { isLive, type Execution, type ExecutionStore } from "./execution.ts";
 import { followExecution } from "./follow.ts";
@@ -94,9 +94,23 @@ export class Executions {
     return execution;
   }
 
-  async list(tenant: string, sessionId: string, page: Page): Promise<Listed<Execution>> {
+  /** A page of a session's executions, newest first. They are read one at a time: each may hold megabytes of output. */
+  async list(
+    tenant: string,
+    sessionId: string,
+    page: Page,
+  ): Promise<{ items: AsyncGenerator<Execution>; count: number; total: number }> {
     await this.#d.sessions.get(tenant, sessionId);
-    return this.#d.store.list(sessionId, page);
+    const { items: ids, total } = await this.#d.store.ids(sessionId, page);
+    return { items: this.#each(ids), count: ids.length, total };
+  }
+
+  /** Those of the executions that are still there. */
+  async *#each(ids: readonly string[]): AsyncGenerator<Execution> {
+    for (const id of ids) {
+      const execution = await this.#d.store.get(id);
+      if (execution !== null) yield execution;
+    }
   }
 
   /** Ends a live execution; answers when no process of it is left. One that has ended is answered unchanged. */

@@ -8,7 +8,8 @@ import { ErrorWithHeaders } from "./errors.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
 import { formatOf, type EventStreams } from "./events.ts";
 import { ExecutionView, shapeExecution } from "./execution-view.ts";
-import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, oneOf, PageOf, pageOf, PageQuery, pageReply } from "./schemas.ts";
+import { pageStream } from "./page-stream.ts";
+import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, oneOf, PageOf, pageOf, PageQuery } from "./schemas.ts";
 
 const MAX_CODE = 1_048_576;
 const MAX_TIMEOUT_S = 3600;
@@ -187,8 +188,9 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       errors: ["validation_failed", "session_not_found"],
       async handle({ tenant, params, query }) {
         const page = pageOf(query);
-        const { items, total } = await executions.list(tenant, params.session_id, page);
-        return { status: 200, json: pageReply({ items: items.map(shapeExecution), total }, page) };
+        const listed = await executions.list(tenant, params.session_id, page);
+        const stream = pageStream(listed, page, shapeExecution);
+        return { status: 200, stream, headers: { "Content-Type": "application/json" } };
       },
     }),
   );

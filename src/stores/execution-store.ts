@@ -134,13 +134,16 @@ export class SqlExecutionStore implements ExecutionStore {
     return row === undefined ? null : read(row);
   }
 
-  async list(sessionId: string, page: Page): Promise<Listed<Execution>> {
+  async ids(sessionId: string, page: Page): Promise<Listed<string>> {
     const end = paging(this.#sql.dialect, page);
     const [rows, [count]] = await Promise.all([
-      this.#sql.query(`${SELECT} WHERE e.session_id = ? ORDER BY e.seq DESC${end.sql}`, [sessionId, ...end.values]),
+      this.#sql.query(`SELECT id FROM executions WHERE session_id = ? ORDER BY seq DESC${end.sql}`, [
+        sessionId,
+        ...end.values,
+      ]),
       this.#sql.query("SELECT COUNT(*) AS total FROM executions WHERE session_id = ?", [sessionId]),
     ]);
-    return { items: rows.map(read), total: Number(count?.["total"]) };
+    return { items: rows.map((row) => String(row["id"])), total: Number(count?.["total"]) };
   }
 
   async update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean> {

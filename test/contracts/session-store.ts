@@ -98,7 +98,7 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(await stores.sessions.get("s")).toBeNull();
       expect(await stores.executions.get("e")).toBeNull();
       await insert({});
-      expect((await stores.executions.list("s", page)).total).toBe(0);
+      expect((await stores.executions.ids("s", page)).total).toBe(0);
     });
 
     test("live sessions are counted, in all, by tenant and by template", async () => {

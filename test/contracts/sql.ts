@@ -66,11 +66,9 @@ export function sqlContract(name: string, open: () => Promise<SqlSubject>): void
           await executions.update(`e${i}`, { status: "completed", stdout: `out ${i}` }, ["pending"]);
         }),
       );
-      const { items } = await executions.list("s", { limit: 100, offset: 0 });
-      expect(
-        items.every((one) => one.code === `code ${one.id.slice(1)}` && one.stdout === `out ${one.id.slice(1)}`),
-      ).toBe(true);
-      expect(items).toHaveLength(50);
+      expect((await executions.ids("s", { limit: 100, offset: 0 })).items).toHaveLength(50);
+      for (let i = 0; i < 50; i++)
+        expect(await executions.get(`e${i}`)).toMatchObject({ code: `code ${i}`, stdout: `out ${i}` });
     });
 
     test("many different texts do not exhaust the prepared statements", async () => {
