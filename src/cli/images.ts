@@ -1,10 +1,13 @@
+import { join } from "node:path";
 import { loadConfig, takeFlags } from "../config.ts";
-import { importImage, listImages, removeImage } from "../executor/images.ts";
+import { openDataDirectory, type DataDirectory } from "../data-directory.ts";
+import { clearRemovedImages, importImage, listImages, removeImage } from "../executor/images.ts";
+import { takeExecutorLock } from "../executor/lock.ts";
 
 const HELP = `sandbox images: root file systems that templates may name as image_url on this machine
 
 Usage:
-  sandbox images import NAME ROOTFS.tar   unpack a root file system, in place of one of that name
+  sandbox images import NAME ROOTFS.tar   unpack a root file system (as docker export makes one), in place of one of that name
   sandbox images list
   sandbox images remove NAME
 
@@ -19,24 +22,41 @@ export async function imagesCommand(argv: string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const { dataDir } = loadConfig(process.env, flags);
+  const directory = openDataDirectory(loadConfig(process.env, flags).dataDir, {
+    sandboxUsers: process.getuid?.() === 0,
+  });
   if (verb === "list" && name === undefined) {
     process.stdout.write(
-      listImages(dataDir)
+      listImages(directory.path)
         .map((one) => `${one}\n`)
         .join(""),
     );
     return 0;
   }
   if (verb === "import" && name !== undefined && tar !== undefined && more.length === 0) {
-    await importImage(dataDir, name, tar);
+    await importImage(directory.path, name, tar);
+    await clearUnused(directory);
     return 0;
   }
   if (verb === "remove" && name !== undefined && tar === undefined) {
-    if (removeImage(dataDir, name)) return 0;
-    process.stderr.write(`sandbox: there is no image ${name}\n`);
-    return 1;
+    if (!removeImage(directory.path, name)) {
+      process.stderr.write(`sandbox: there is no image ${name}: see sandbox images list\n`);
+      return 1;
+    }
+    await clearUnused(directory);
+    return 0;
   }
   process.stderr.write("sandbox images: import NAME ROOTFS.tar, list or remove NAME; see sandbox images --help\n");
   return 2;
+}
+
+/** At once when no executor runs; else the next one does it, since sandboxes may still use what was there. */
+async function clearUnused(directory: DataDirectory): Promise<void> {
+  const lock = takeExecutorLock(join(directory.executor, "lock"));
+  if (lock === null) return;
+  try {
+    await clearRemovedImages(directory.path);
+  } finally {
+    lock.release();
+  }
 }

@@ -7,7 +7,7 @@ export type JailLayout = {
   /** Becomes `/.sandbox`, read-only. */
   runtimeDir: string;
   /** Becomes `/.egress`, read-only, where there is one. */
-  egressDir: string | undefined;
+  egressDir?: string | undefined;
   /** Becomes `/.layers`, read-only. */
   layersDir: string;
   /** Becomes `/etc`, read-only: a directory that was made for sandboxes, never the host's. */

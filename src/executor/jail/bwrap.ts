@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
-import { resolveImage } from "../images.ts";
+import { clearRemovedImages, resolveImage } from "../images.ts";
 import { incomingDir } from "../incoming.ts";
 import { JAIL_PATHS } from "../languages/launch.ts";
 import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
@@ -157,6 +157,7 @@ export class BwrapJail implements Jail {
   async cleanUpLeftovers(): Promise<void> {
     await removeTree(incomingDir(this.#dataDir));
     mkdirSync(incomingDir(this.#dataDir), { mode: 0o700 });
+    await clearRemovedImages(this.#dataDir);
     const record = join(this.#dataDir, "executor/cgroups");
     const parents = groupParents(this.#cgroups, this.#groupName);
     await untilCleared([...new Set([...readLines(record), ...parents])]);

@@ -2,11 +2,14 @@ import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, write
 import { dirname, join } from "node:path";
 import { INSIDE_ID } from "./bwrap-arguments.ts";
 
-/** Public files of the host's /etc by which programs find libraries, alternatives, certificates and the time zone. */
+/** Small public files of the host's /etc by which programs find libraries, names and the time zone. */
 const COPIED =
-  "alternatives ld.so.cache ld.so.conf ld.so.conf.d localtime timezone mime.types ssl/certs ssl/openssl.cnf ca-certificates bash.bashrc profile inputrc fonts services protocols".split(
+  "ld.so.cache ld.so.conf ld.so.conf.d localtime timezone mime.types ssl/openssl.cnf bash.bashrc profile inputrc services protocols".split(
     " ",
   );
+
+/** Large public directories of the host's /etc, which sandboxes see as they are: alternatives, certificates, fonts. */
+export const SHARED_ETC = ["/etc/alternatives", "/etc/ssl/certs", "/etc/fonts"] as const;
 
 const OWN: Record<string, string> = {
   passwd: [
@@ -36,9 +39,12 @@ function note(hash: Bun.CryptoHasher, path: string): void {
   if (stats.isDirectory()) for (const name of readdirSync(path).toSorted()) note(hash, join(path, name));
 }
 
-/** Makes the `/etc` of sandboxes at `dir`, readable by everybody: names of its own and copies of what is in COPIED. */
+/**
+ * Makes the `/etc` of sandboxes at `dir`, readable by everybody: names of its own, copies of what is in COPIED, and places
+ * for what is in SHARED_ETC.
+ */
 export function makeEtc(dir: string): void {
-  mkdirSync(dir, { recursive: true });
+  for (const path of SHARED_ETC) mkdirSync(join(dir, path.slice("/etc/".length)), { recursive: true });
   for (const name of COPIED) {
     const source = join("/etc", name);
     if (!existsSync(source)) continue;

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import type { Check } from "../protocol.ts";
+import { SHARED_ETC } from "./etc.ts";
 import type { CgroupRoots } from "./cgroup-roots.ts";
 
 /** What a jail needs of this host, looked up once. */
@@ -12,6 +13,7 @@ export type Host = {
   countsProcessesByNamespace: boolean;
   /** Top-level links into /usr. */
   usrLinks: [name: string, target: string][];
+  sharedEtc: string[];
   maskedDirectories: string[];
   maskedFiles: string[];
 };
@@ -27,7 +29,7 @@ const MIN_MINOR = 8;
 
 /** Throws an Error that says what to install when jails can't be made. */
 export async function inspectHost(): Promise<Host> {
-  const bwrap = Bun.which("bwrap");
+  const bwrap = Bun.which("bwrap", { PATH: process.env["PATH"] ?? "" });
   if (bwrap === null) throw new Error("bwrap is missing: install the package bubblewrap");
   const run = Bun.spawn([bwrap, "--version"], { stdout: "pipe", stderr: "ignore" });
   const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(await new Response(run.stdout).text()) ?? [];
@@ -45,6 +47,7 @@ export async function inspectHost(): Promise<Host> {
       .filter((entry) => entry.isSymbolicLink())
       .map((entry): [string, string] => [entry.name, readlinkSync(`/${entry.name}`)])
       .filter(([, target]) => /^\/?usr\//.test(target)),
+    sharedEtc: SHARED_ETC.filter(isDirectory),
     maskedDirectories: MASKED_DIRECTORIES.map((name) => `/proc/${name}`).filter(isDirectory),
     maskedFiles: MASKED_FILES.map((name) => `/proc/${name}`).filter((path) => existsSync(path) && !isDirectory(path)),
   };

@@ -1,3 +1,4 @@
+import { lstatSync } from "node:fs";
 import { AppError } from "../../errors.ts";
 
 /**
@@ -5,6 +6,7 @@ import { AppError } from "../../errors.ts";
  * its own user closed by mode is opened first. Nothing may run in it.
  */
 export async function removeTree(dir: string): Promise<void> {
+  if (lstatSync(dir, { throwIfNoEntry: false }) === undefined) return;
   const remove = ["rm", "-rf", "--one-file-system", "--", dir];
   if ((await run(remove)) === null) return;
   await run(["chmod", "-R", "u+rwX", "--", dir]);

@@ -68,9 +68,9 @@ export class Uids {
     if (!this.#running.has(uid)) this.#owners.delete(uid);
   }
 
-  /** Gives the range back. */
+  /** Gives the range back, unless there are workspaces of its users. */
   close(): void {
-    unlinkIfThere(this.#claim);
+    if (this.#owners.size === 0) unlinkIfThere(this.#claim);
   }
 
   #isOurs(uid: number): boolean {

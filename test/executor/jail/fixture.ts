@@ -56,7 +56,12 @@ export class TestJail {
     });
     const sandbox = new TestSandbox(init, first.promise, passed);
     this.#sandboxes.push(sandbox);
-    await sandbox.ready;
+    try {
+      await sandbox.ready;
+    } catch (error) {
+      await sandbox.end();
+      throw error;
+    }
     return sandbox;
   }
 
