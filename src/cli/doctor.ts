@@ -1,21 +1,36 @@
-import { join } from "node:path";
-import { loadConfig, takeFlags } from "../config.ts";
-import { HOSTILE_PROGRAMS, Prover } from "../prove/prover.ts";
-import { findings, type Finding } from "./doctor-checks.ts";
-import { startEmbedded } from "./embedded-service.ts";
+import { loadConfig, takeFlags, type Config } from "../config.ts";
+import type { Verdict as ProofVerdict } from "../prove/prover.ts";
+import { VERSION } from "../version.ts";
+import type { Finding } from "./doctor-finding.ts";
+import { bubblewrap, installer, kernel, namespaces, python, sandbox, shell } from "./doctor-machine.ts";
+import { prove, PROOF_PROGRAMS, type Proof } from "./doctor-proof.ts";
+import { dataDirectory, disk } from "./doctor-storage.ts";
 import { UsageError } from "./usage-error.ts";
 
-const HELP = `sandbox doctor: checks what this machine offers
+const HELP = `sandbox doctor: checks what this machine offers, by trying it
 
 Usage: sandbox doctor [--json] [--prove] [--data-dir DIR]
 
   --json    one JSON document instead of lines
-  --prove   also start a service for itself and attack its sandboxes with ${HOSTILE_PROGRAMS.length} hostile programs
+  --prove   also start a service for this alone and attack its sandboxes with ${PROOF_PROGRAMS} hostile programs
 
-Exit code: 0 when everything that is required is there (and no attack succeeded), else 1.
+Exit code: 0 when everything that is required is there (and no attack succeeded), 1 when not, 2 when used wrongly.
 `;
 
-/** `sandbox doctor`. Throws UsageError and ConfigError. */
+/** What is looked at, in this order; each tries the thing itself. */
+const LOOKS: readonly ((config: Config) => Finding | Finding[] | Promise<Finding | Finding[]>)[] = [
+  kernel,
+  bubblewrap,
+  namespaces,
+  (config) => sandbox(config.sandboxUidBase),
+  python,
+  installer,
+  shell,
+  (config) => dataDirectory(config.dataDir),
+  (config) => disk(config.dataDir),
+];
+
+/** `sandbox doctor`. Throws UsageError and ConfigError, and AppError when the service to attack does not start. */
 export async function doctorCommand(argv: string[]): Promise<number> {
   const { flags, rest } = takeFlags(argv);
   if (rest.includes("--help")) {
@@ -24,42 +39,37 @@ export async function doctorCommand(argv: string[]): Promise<number> {
   }
   const unknown = rest.find((word) => word !== "--json" && word !== "--prove");
   if (unknown !== undefined) throw new UsageError(`there is no option ${unknown}; see sandbox doctor --help`);
-  const asJson = rest.includes("--json");
-  const found = await findings(loadConfig(process.env, flags).dataDir);
-  const isHealthy = found.every((one) => one.ok || !one.required);
-  if (asJson && !rest.includes("--prove"))
-    process.stdout.write(`${JSON.stringify({ ok: isHealthy, checks: found }, null, 2)}\n`);
-  if (!asJson) process.stdout.write(found.map(line).join(""));
-  if (!rest.includes("--prove")) return isHealthy ? 0 : 1;
-  if (!isHealthy) return 1;
-  return (await prove(asJson)) ? 0 : 1;
-}
+  const say = rest.includes("--json") ? () => {} : (text: string) => void process.stdout.write(text);
 
-function line({ name, ok, required, found, remedy }: Finding): string {
-  const verdict = ok ? "ok" : required ? "MISSING" : "weaker";
-  return `${verdict.padEnd(8)} ${name.padEnd(16)} ${found}\n${remedy === undefined ? "" : `${" ".repeat(26)}→ ${remedy}\n`}`;
-}
-
-/** True when every property held. */
-async function prove(asJson: boolean): Promise<boolean> {
-  const service = await startEmbedded();
-  const pid = Number(await Bun.file(join(service.dataDir, "executor/pid")).text());
-  const prover = new Prover({ url: service.url, key: service.key, dataDir: service.dataDir, executorPid: pid });
-  try {
-    await prover.open();
-    const verdicts = [];
-    for (const program of HOSTILE_PROGRAMS) {
-      const verdict = await prover.prove(program);
-      verdicts.push(verdict);
-      const shown = `${verdict.held ? "held" : "BROKEN"}  ${verdict.group.padEnd(13)} ${verdict.name.padEnd(28)} ${verdict.property}`;
-      if (!asJson) process.stdout.write(`${shown}${verdict.held ? "" : `\n        ${verdict.detail}`}\n`);
-    }
-    const broken = verdicts.filter((verdict) => !verdict.held).length;
-    if (asJson) process.stdout.write(`${JSON.stringify({ ok: broken === 0, verdicts }, null, 2)}\n`);
-    else process.stdout.write(`${verdicts.length - broken} held, ${broken} broken\n`);
-    return broken === 0;
-  } finally {
-    await prover.close();
-    await service.stop();
+  const config = loadConfig(process.env, flags);
+  const checks: Finding[] = [];
+  for (const look of LOOKS) {
+    const found = [await look(config)].flat();
+    checks.push(...found);
+    say(found.map(findingText).join(""));
   }
+  const lacking = checks.filter(({ verdict }) => verdict === "missing").length;
+  say(lacking === 0 ? "" : `${lacking} of what is required ${lacking === 1 ? "is" : "are"} missing\n`);
+
+  let proof: Proof | null = null;
+  if (lacking === 0 && rest.includes("--prove")) {
+    proof = await prove((verdict) => say(proofText(verdict)));
+    say(`${proof.held} held, ${proof.broken} broken\n`);
+  }
+  const isWell = lacking === 0 && proof?.ok !== false;
+  if (rest.includes("--json"))
+    process.stdout.write(`${JSON.stringify({ ok: isWell, version: VERSION, checks, proof }, null, 2)}\n`);
+  return isWell ? 0 : 1;
+}
+
+const SHOWN = { ok: "ok", weaker: "weaker", missing: "MISSING" } as const;
+
+function findingText({ name, verdict, found, remedy }: Finding): string {
+  const line = `${SHOWN[verdict].padEnd(8)}${name.padEnd(19)}${found}\n`;
+  return remedy === undefined ? line : `${line}${" ".repeat(27)}→ ${remedy}\n`;
+}
+
+function proofText({ held, group, name, property, detail }: ProofVerdict): string {
+  const line = `${held ? "held" : "BROKEN"}  ${group.padEnd(13)} ${name.padEnd(28)} ${property}\n`;
+  return held ? line : `${line}        ${detail}\n`;
 }
