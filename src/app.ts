@@ -5,6 +5,7 @@ import { ConfigError, isLoopback, type Config } from "./config.ts";
 import { lockDataDirectory, openDataDirectory } from "./data-directory.ts";
 import type { Execution } from "./executions/execution.ts";
 import { Executions } from "./executions/executions.ts";
+import { AllowList } from "./executor/egress/allow-list.ts";
 import { resolveImage } from "./executor/images.ts";
 import { ensureExecutor } from "./executor/spawn.ts";
 import { createServer } from "./http/server.ts";
@@ -15,6 +16,7 @@ import { Metrics } from "./metrics.ts";
 import { LocalProvisioner } from "./provisioners/local/local-provisioner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { Session } from "./sessions/session.ts";
+import { DependencyInstaller } from "./sessions/dependency-installer.ts";
 import { Sessions, type SessionRules } from "./sessions/sessions.ts";
 import { SqlExecutionStore } from "./stores/execution-store.ts";
 import { SqlKeyStore } from "./stores/key-store.ts";
@@ -72,6 +74,12 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     maxProcesses: config.maxProcesses,
   });
   const bounds = { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs };
+  const installer = new DependencyInstaller({
+    store: sessionStore,
+    provisioner,
+    changes: sessionChanges,
+    clock,
+  });
   const scheduler = new Scheduler({
     sessions: sessionStore,
     executions: executionStore,
@@ -85,6 +93,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     creatingTimeoutMs: config.creatingTimeoutMs,
     bounds,
     templates: templateStore,
+    installer,
     sandboxMade: (session, { sandbox }, ms) => {
       metrics.sandboxMade(ms / 1000, sandbox.pool === "hit");
       if (sandbox.pool === "miss") metrics.warmPoolMissed(session.template_id);
@@ -101,6 +110,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     templates: templateStore,
     provisioner,
     wakeups: scheduler,
+    installer,
     changes: sessionChanges,
     clock,
     rules: sessionRules(config),
@@ -182,6 +192,7 @@ function sessionRules(config: Config): SessionRules {
     maxSessionsPerTenant: config.maxSessionsPerTenant,
     bounds: { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs },
     packageIndexUrl: config.packageIndexUrl,
+    checkNetwork: (rules) => void new AllowList(rules),
     leaseMs: LEASE_MS,
   };
 }

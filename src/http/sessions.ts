@@ -2,7 +2,18 @@ import { Type } from "@sinclair/typebox";
 import { SESSION_STATUSES } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { BODY_ERRORS, EnvVars, jsonAnswer, oneOf, PageOf, pageOf, PageQuery, pageReply } from "./schemas.ts";
+import {
+  BODY_ERRORS,
+  EnvVars,
+  Instant,
+  jsonAnswer,
+  oneOf,
+  orNull,
+  PageOf,
+  pageOf,
+  PageQuery,
+  pageReply,
+} from "./schemas.ts";
 import { SessionView, shapeSession } from "./session-view.ts";
 
 const MAX_WAIT_S = 60;
@@ -28,6 +39,29 @@ const Dependency = Type.Object(
 );
 
 const PackageIndexUrl = Type.String({ pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s]+$", maxLength: 512 });
+const Network = Type.Object(
+  {
+    allow: Type.Array(Type.String({ maxLength: 300 }), {
+      maxItems: 100,
+      description:
+        "Host names, names below one, addresses or ranges, each with an optional port (else 80 and 443), that code may reach through the proxy in HTTP_PROXY and HTTPS_PROXY. Empty: nothing.",
+      examples: [["pypi.org", "*.example.com:443"]],
+    }),
+  },
+  { $id: "Network" },
+);
+const Decision = Type.Object(
+  {
+    at: Instant,
+    method: Type.String(),
+    host: Type.String(),
+    port: Type.Integer(),
+    address: orNull(Type.String()),
+    allowed: Type.Boolean(),
+    reason: Type.String(),
+  },
+  { $id: "EgressDecision" },
+);
 const InstallTimeout = Type.Integer({ minimum: 30, maximum: 1800, default: 300, description: "Seconds." });
 
 /** Routes of sessions. `maxTimeoutS` bounds the timeout that a session may ask for. */
@@ -70,6 +104,7 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
         install_timeout: Type.Optional(InstallTimeout),
         fail_on_dependency_error: Type.Optional(Type.Boolean({ default: true })),
         python_package_index_url: Type.Optional(PackageIndexUrl),
+        network: Type.Optional(Network),
       },
       { $id: "SessionInput" },
     ),
@@ -192,13 +227,35 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
       "session_not_found",
       "session_ended",
       "install_in_progress",
-      "not_implemented",
+      "queue_full",
+      "executor_unavailable",
     ],
     async handle(call) {
       call.keepOpen();
-      return { status: 200, json: shapeSession(await sessions.install(call.tenant, call.params.session_id)) };
+      return {
+        status: 200,
+        json: shapeSession(await sessions.install(call.tenant, call.params.session_id, call.body)),
+      };
     },
   });
 
-  return [create, list, get, update, terminate, remove, install];
+  const audit = endpoint({
+    method: "GET",
+    path: "/api/v1/sessions/:session_id/audit",
+    tag,
+    summary: "What the session tried to connect to, newest first",
+    answers: {
+      200: jsonAnswer(
+        "The decisions that are kept.",
+        Type.Object({ items: Type.Array(Decision), total: Type.Integer() }),
+      ),
+    },
+    errors: ["session_not_found", "executor_unavailable"],
+    async handle({ tenant, params }) {
+      const items = await sessions.audit(tenant, params.session_id);
+      return { status: 200, json: { items, total: items.length } };
+    },
+  });
+
+  return [create, list, get, update, terminate, remove, install, audit];
 }

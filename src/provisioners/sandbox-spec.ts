@@ -14,6 +14,7 @@ export function sandboxSpec(session: Session, maxRunning: number): SandboxSpec {
       maxProcesses: session.max_processes,
     },
     env: session.env_vars,
+    ...(session.network.length > 0 ? { network: { allow: session.network } } : {}),
     maxRunning,
   };
 }

@@ -5,6 +5,8 @@ import type { ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
 import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import { deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
+import { isInstalling } from "../sessions/dependencies.ts";
+import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
 import type { Session, SessionStore } from "../sessions/session.ts";
 
 export type ReconcilerDeps = {
@@ -19,10 +21,15 @@ export type ReconcilerDeps = {
   /** A session that is `creating` for longer has failed. */
   creatingTimeoutMs: number;
   bounds: LifetimeBounds;
+  installer: DependencyInstaller;
+  /** Has the session reconciled again. */
+  again(id: string): Promise<void>;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
 };
 
+/** Pause before an installation that the executor could not take is tried again. */
+const INSTALL_RETRY_MS = 2000;
 const LIVE = ["creating", "running"] as const;
 
 /** One level-triggered step: compares a session's row with its sandbox and brings the two together. Safe to repeat. */
@@ -48,8 +55,15 @@ export class SessionReconciler {
     const now = clock.now();
     const lease = { owner: this.#d.owner, expiresAt: new Date(now.getTime() + this.#d.leaseMs).toISOString() };
     if (!(await sessions.claim(session.id, lease, now.toISOString()))) return;
-    if (now.getTime() - Date.parse(session.created_at) > this.#d.creatingTimeoutMs)
-      return this.#fail(session, `the sandbox was not ready after ${this.#d.creatingTimeoutMs / 1000} s`);
+    if (this.#d.installer.isRunning(session.id)) return;
+    const mustInstall = session.requested_dependencies.length > 0;
+    const limitMs = this.#d.creatingTimeoutMs + (mustInstall ? session.install_timeout * 1000 : 0);
+    if (now.getTime() - Date.parse(session.created_at) > limitMs)
+      return this.#fail(session, `the sandbox was not ready after ${limitMs / 1000} s`);
+    if (mustInstall && ["pending", "installing"].includes(session.dependency_install_status)) {
+      void this.#install(session);
+      return;
+    }
     try {
       const startedMs = performance.now();
       const made = await provisioner.ensure(session);
@@ -73,6 +87,38 @@ export class SessionReconciler {
     }
   }
 
+  /** Beside the steps, which never wait for an installation; the lease is held meanwhile. */
+  async #install(session: Session): Promise<void> {
+    const { sessions, clock, owner, leaseMs, installer, log } = this.#d;
+    const renew = (): void => {
+      const now = clock.now();
+      const lease = { owner, expiresAt: new Date(now.getTime() + leaseMs).toISOString() };
+      sessions.claim(session.id, lease, now.toISOString()).catch((error: unknown) => {
+        log.warn("session.lease_lost", { session_id: session.id, error });
+      });
+    };
+    const timer = setInterval(renew, leaseMs / 3);
+    try {
+      await installer.install(session, session);
+    } catch (error) {
+      log.warn("session.install_failed", { session_id: session.id, error });
+      await this.#installFailed(session, error);
+    } finally {
+      clearInterval(timer);
+    }
+    await this.#d.again(session.id);
+  }
+
+  async #installFailed(session: Session, error: unknown): Promise<void> {
+    try {
+      if (!isRefusal(error)) await Bun.sleep(INSTALL_RETRY_MS);
+      else if (session.fail_on_dependency_error && error.code === "dependency_failed")
+        await this.#fail(session, `the dependencies could not be installed: ${error.message}`);
+    } catch (failure) {
+      this.#d.log.warn("session.step_failed", { session_id: session.id, error: failure });
+    }
+  }
+
   async #recover(session: Session): Promise<void> {
     this.#d.log.warn("session.recovering", { session_id: session.id });
     try {
@@ -90,7 +136,8 @@ export class SessionReconciler {
 
   async #expire(session: Session): Promise<void> {
     const now = this.#d.clock.now();
-    const busy = (await this.#d.executions.countLive({ sessionId: session.id })) > 0;
+    const busy =
+      isInstalling(session, now.getTime()) || (await this.#d.executions.countLive({ sessionId: session.id })) > 0;
     if (busy && !this.#pastLifetime(session, now)) {
       await this.#d.sessions.update(session.id, { expires_at: deadlineOf(session, now, this.#d.bounds) }, ["running"]);
       return;

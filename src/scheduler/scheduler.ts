@@ -4,6 +4,7 @@ import type { Execution, ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
 import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import type { LifetimeBounds } from "../sessions/deadline.ts";
+import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
 import type { Lease, Session, SessionStore } from "../sessions/session.ts";
 import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
 import type { TemplateStore } from "../templates/template.ts";
@@ -26,6 +27,7 @@ export type SchedulerDeps = {
   bounds: LifetimeBounds;
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;
+  installer: DependencyInstaller;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
 };
@@ -51,7 +53,11 @@ export class Scheduler implements Wakeups {
 
   constructor(deps: SchedulerDeps) {
     this.#d = deps;
-    this.#reconciler = new SessionReconciler({ ...deps, changes: deps.sessionChanges });
+    this.#reconciler = new SessionReconciler({
+      ...deps,
+      changes: deps.sessionChanges,
+      again: (id) => (this.#stopping.signal.aborted ? Promise.resolve() : this.#step(id, false)),
+    });
     this.#warmPools = new WarmPoolKeeper(deps.templates, deps.provisioner);
     this.#followerDeps = {
       ...deps,

@@ -49,6 +49,8 @@ export type Session = {
   last_activity_at: string;
   /** The image and limits as resolved at creation, so that a later change of the template changes nothing here. */
   image_url: string;
+  /** What it may connect to, as rules; empty: nothing. */
+  network: string[];
 };
 
 export type Page = { limit: number; offset: number };

@@ -6,7 +6,10 @@ import type { ExecutionStore } from "../executions/execution.ts";
 import { newSessionId } from "../id.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import type { Template, TemplateStore } from "../templates/template.ts";
+import type { EgressDecision } from "../executor/protocol.ts";
 import { deadlineOf, type LifetimeBounds } from "./deadline.ts";
+import { isInstalling, mergeDependencies } from "./dependencies.ts";
+import type { DependencyInstaller } from "./dependency-installer.ts";
 import { checkEnvironment, formatMebibytes, parseCpu, parseSize } from "./limits.ts";
 import type { Listed, Page, RequestedDependency, Session, SessionFilter, SessionStore } from "./session.ts";
 
@@ -23,6 +26,13 @@ export type SessionInput = {
   install_timeout?: number | undefined;
   fail_on_dependency_error?: boolean | undefined;
   python_package_index_url?: string | undefined;
+  network?: { allow: string[] } | undefined;
+};
+
+export type InstallInput = {
+  dependencies: RequestedDependency[];
+  python_package_index_url?: string | undefined;
+  install_timeout?: number | undefined;
 };
 
 export type SessionUpdate = { timeout?: number | undefined; env_vars?: Record<string, string> | undefined };
@@ -38,6 +48,8 @@ export type SessionRules = {
   maxSessionsPerTenant: number | null;
   bounds: LifetimeBounds;
   packageIndexUrl: string | null;
+  /** Throws `bad_request` for rules that can't be read. */
+  checkNetwork(rules: readonly string[]): void;
   /** How long a new row is leased to the process that made it. */
   leaseMs: number;
 };
@@ -48,6 +60,7 @@ export type SessionsDeps = {
   templates: TemplateStore;
   provisioner: Provisioner;
   wakeups: Wakeups;
+  installer: DependencyInstaller;
   changes: Changes<Session>;
   clock: Clock;
   rules: SessionRules;
@@ -97,8 +110,9 @@ export class Sessions {
     checkEnvironment(env);
     const timeout = input.timeout ?? template.default_timeout ?? rules.defaultTimeoutS;
     this.#checkTimeout(timeout);
-    if ((input.dependencies ?? []).length > 0)
-      throw new AppError("not_implemented", "dependencies can't be installed by this version");
+    const dependencies = mergeDependencies([], input.dependencies ?? []);
+    const network = input.network?.allow ?? [];
+    rules.checkNetwork(network);
     const at = now.toISOString();
     return {
       id: input.id ?? newSessionId(now),
@@ -119,9 +133,9 @@ export class Sessions {
       timeout,
       expires_at: deadlineOf({ created_at: at, timeout }, now, rules.bounds),
       python_package_index_url: input.python_package_index_url ?? rules.packageIndexUrl,
-      requested_dependencies: input.dependencies ?? [],
+      requested_dependencies: dependencies,
       installed_dependencies: [],
-      dependency_install_status: "completed",
+      dependency_install_status: dependencies.length > 0 ? "pending" : "completed",
       dependency_install_error: null,
       dependency_install_started_at: null,
       dependency_install_completed_at: null,
@@ -133,6 +147,7 @@ export class Sessions {
       completed_at: null,
       last_activity_at: at,
       image_url: template.image_url,
+      network,
     };
   }
 
@@ -215,11 +230,35 @@ export class Sessions {
     await this.#d.store.update(session.id, { last_activity_at: now.toISOString(), expires_at: expiresAt }, LIVE);
   }
 
-  async install(tenant: string, id: string): Promise<Session> {
+  /**
+   * Installs packages beside those of before; by name, the last wins. Throws `install_in_progress`, and `dependency_failed`
+   * with the installer's words: the packages of before stay then.
+   */
+  async install(tenant: string, id: string, input: InstallInput): Promise<Session> {
+    const session = await this.settled(tenant, id, MAX_SETTLE_MS);
+    if (session.status === "terminated" || session.status === "failed")
+      throw new AppError("session_ended", `session ${id} has ended`);
+    if (session.status === "creating" || isInstalling(session, this.#d.clock.now().getTime()))
+      throw new AppError("install_in_progress", "an installation of this session is running");
+    const before = session.installed_dependencies.length > 0 ? session.requested_dependencies : [];
+    const installed = await this.#d.installer.install(session, {
+      requested_dependencies: mergeDependencies(before, input.dependencies),
+      python_package_index_url: input.python_package_index_url ?? session.python_package_index_url,
+      install_timeout: input.install_timeout ?? session.install_timeout,
+    });
+    await this.touch(installed);
+    return installed;
+  }
+
+  /** What the session's proxy decided, newest first; kept until the session is deleted. */
+  async audit(tenant: string, id: string): Promise<EgressDecision[]> {
     await this.get(tenant, id);
-    throw new AppError("not_implemented", "dependencies can't be installed by this version");
+    return (await this.#d.provisioner.executorOf(id)).audit(id);
   }
 }
+
+/** How long an installation waits for its session to run. */
+const MAX_SETTLE_MS = 30_000;
 
 /** How long a creation waits for a warm sandbox, which is claimed in a few milliseconds when there is one. */
 const WARM_MS = 50;

@@ -36,6 +36,7 @@ const COLUMNS = new Columns<Session>({
   completed_at: "plain",
   last_activity_at: "plain",
   image_url: "plain",
+  network: "json",
 });
 
 /** Spelled as in the schema, whose partial index serves exactly this condition. */

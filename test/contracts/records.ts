@@ -47,6 +47,7 @@ export function sessionRecord(fields: Partial<Session> = {}): Session {
     timeout: 300,
     expires_at: at(300),
     python_package_index_url: null,
+    network: [],
     requested_dependencies: [],
     installed_dependencies: [],
     dependency_install_status: "completed",

@@ -47,7 +47,7 @@ export function sqlContract(name: string, open: () => Promise<SqlSubject>): void
         { sql: "DELETE FROM schema_migrations", values: [] },
       ]);
       expect(met).toBe(0);
-      expect(await sql.query("SELECT COUNT(*) AS count FROM schema_migrations")).toEqual([{ count: 1 }]);
+      expect(await sql.query("SELECT COUNT(*) AS count FROM schema_migrations")).toEqual([{ count: 2 }]);
     });
 
     test("a statement meets rows also when it changes nothing in them", async () => {

@@ -82,9 +82,9 @@ describe("every error has one shape", () => {
     ],
     [
       "dependencies",
-      () => api.client.post(`/sessions/${session}/dependencies/install`, { dependencies: [{ name: "x" }] }),
-      501,
-      "not_implemented",
+      () => api.client.post(`/sessions/${session}/dependencies/install`, { dependencies: [{ name: "missing" }] }),
+      400,
+      "dependency_failed",
     ],
   ];
   for (const [name, call, status, code] of cases)

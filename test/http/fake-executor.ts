@@ -98,8 +98,10 @@ export class FakeExecutor implements Executor {
     return Promise.resolve([]);
   }
 
-  /** Every package is there, at version 1.0. */
+  /** Every package is there, at version 1.0, but "missing". */
   ensureLayer({ requirements }: LayerRequest): Promise<Layer> {
+    if (requirements.includes("missing"))
+      return Promise.reject(new AppError("dependency_failed", "no matching distribution found for missing"));
     const packages = requirements.map((line) => ({ name: line.replace(/[^\w.-].*/, ""), version: "1.0" }));
     return Promise.resolve({ name: "layer", path: "/.layers/layer", packages });
   }

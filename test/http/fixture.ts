@@ -8,6 +8,7 @@ import { createLog } from "../../src/log.ts";
 import type { Provisioner } from "../../src/provisioners/provisioner.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import type { Session } from "../../src/sessions/session.ts";
+import { DependencyInstaller } from "../../src/sessions/dependency-installer.ts";
 import { Sessions } from "../../src/sessions/sessions.ts";
 import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
 import { SqlKeyStore } from "../../src/stores/key-store.ts";
@@ -67,7 +68,9 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const executionChanges = new Changes<Execution>();
   const bounds = { idleMs: null, lifetimeMs: null };
   const common = { provisioner, clock, owner: "test" };
+  const installer = new DependencyInstaller({ ...common, store: stores.sessions, changes: sessionChanges });
   const scheduler = new Scheduler({
+    installer,
     ...stores,
     ...common,
     sessionChanges,
@@ -81,6 +84,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     templates: templateStore,
   });
   const sessions = new Sessions({
+    installer,
     created: () => {},
     ...common,
     store: stores.sessions,
@@ -98,6 +102,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
       maxSessionsPerTenant: null,
       bounds,
       packageIndexUrl: null,
+      checkNetwork: () => {},
       leaseMs: 15_000,
     },
   });

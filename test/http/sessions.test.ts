@@ -9,7 +9,7 @@ afterAll(() => api.stop());
 
 const SESSION_FIELDS =
   "id template_id status resource_limit workspace_path language_runtime runtime_type runtime_node container_id pod_name env_vars timeout " +
-  "expires_at python_package_index_url requested_dependencies installed_dependencies dependency_install_status dependency_install_error " +
+  "expires_at network python_package_index_url requested_dependencies installed_dependencies dependency_install_status dependency_install_error " +
   "dependency_install_started_at dependency_install_completed_at error_message created_at updated_at completed_at last_activity_at";
 
 describe("sessions", () => {
@@ -74,9 +74,9 @@ describe("sessions", () => {
   });
 
   const dependencies: [unknown, number][] = [
-    [{ name: "requests", version: "2.32.3" }, 501],
-    [{ name: "uvicorn[standard]", version: ">=0.30,<1" }, 501],
-    [{ name: "a_b.c-d", version: null }, 501],
+    [{ name: "requests", version: "2.32.3" }, 201],
+    [{ name: "uvicorn[standard]", version: ">=0.30,<1" }, 201],
+    [{ name: "a_b.c-d", version: null }, 201],
     [{ name: "-r" }, 422],
     [{ name: "--index-url=http://x" }, 422],
     [{ name: "x @ file:///etc" }, 422],

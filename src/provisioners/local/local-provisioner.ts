@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { AppError } from "../../errors.ts";
 import type { Executor, PoolSpec, SandboxState } from "../../executor/protocol.ts";
+import { layerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
@@ -40,8 +41,15 @@ export class LocalProvisioner implements Provisioner {
 
   async ensure(session: Session): Promise<Provisioned> {
     const executor = await this.executorOf();
-    const sandbox = await this.#watching(executor.createSandbox(session.id, sandboxSpec(session, this.#d.maxRunning)));
+    const sandbox = await this.#watching(this.#make(executor, session));
     return { executor, sandbox, runtimeNode: hostname(), containerId: null, podName: null };
+  }
+
+  /** With the session's packages, which are installed again when their layer is gone. */
+  async #make(executor: Executor, session: Session): Promise<SandboxState> {
+    const hasPackages = session.installed_dependencies.length > 0;
+    const layers = hasPackages ? [(await executor.ensureLayer(layerRequest(session))).name] : [];
+    return executor.createSandbox(session.id, { ...sandboxSpec(session, this.#d.maxRunning), layers });
   }
 
   /** Told again whenever the templates differ, or another executor may not know yet. */
