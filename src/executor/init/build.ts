@@ -2,7 +2,10 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 /** C sources of the static binary `sandbox-init`. */
-const SOURCES = ["init.c", "relay.c"];
+const SOURCES = [
+  ...["main.c", "launch.c", "seccomp.c", "loop.c", "process.c", "child.c", "zygote.c", "kill.c", "frames.c", "buffer.c"],
+  "relay.c",
+];
 
 /**
  * Compiles `sandbox-init` to `outFile` with the C compiler `$CC` or `cc`, linked statically with libseccomp. Throws with the
@@ -12,7 +15,7 @@ export async function buildInit(outFile: string): Promise<void> {
   const compiler = process.env["CC"] ?? "cc";
   if (Bun.which(compiler) === null) throw new Error("no C compiler: install the packages gcc and libc6-dev");
   await mkdir(dirname(outFile), { recursive: true });
-  const flags = ["-std=gnu11", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"];
+  const flags = ["-std=gnu11", "-static", "-Os", "-flto", "-s", "-Wall", "-Wextra", "-Werror"];
   const sources = SOURCES.map((name) => join(import.meta.dir, name));
   const run = Bun.spawn([compiler, ...flags, "-o", outFile, ...sources, "-lseccomp"], {
     stdout: "ignore",
