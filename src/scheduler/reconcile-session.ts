@@ -113,7 +113,10 @@ export class SessionReconciler {
     try {
       if (!isRefusal(error)) await Bun.sleep(INSTALL_RETRY_MS);
       else if (session.fail_on_dependency_error && error.code === "dependency_failed")
-        await this.#fail(session, `the dependencies could not be installed: ${error.message}`);
+        await this.#fail(
+          (await this.#d.sessions.get(session.id)) ?? session,
+          `the dependencies could not be installed: ${error.message}`,
+        );
     } catch (failure) {
       this.#d.log.warn("session.step_failed", { session_id: session.id, error: failure });
     }

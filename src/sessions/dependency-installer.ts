@@ -33,7 +33,7 @@ export class DependencyInstaller {
 
   /**
    * Installs what is wanted and answers the session with it. The packages of before stay when it fails, with an AppError
-   * that the row then shows too, unless the executor could not be asked (503, 429): the row says `installing` then.
+   * that the row then shows too, unless the executor could not be asked (503, 429): the row's status is what it was then.
    */
   async install(session: Session, wanted: Installation): Promise<Session> {
     if (this.#running.has(session.id))
@@ -46,7 +46,7 @@ export class DependencyInstaller {
         dependency_install_completed_at: null,
         dependency_install_error: null,
       });
-      const layer = await this.#layerOf(began, wanted);
+      const layer = await this.#layerOf(began, wanted, session);
       const installed = await this.#write(began, {
         ...wanted,
         installed_dependencies: this.#installedOf(layer),
@@ -60,12 +60,15 @@ export class DependencyInstaller {
     }
   }
 
-  async #layerOf(session: Session, wanted: Installation): Promise<Layer> {
+  async #layerOf(session: Session, wanted: Installation, before: Session): Promise<Layer> {
     try {
       const executor = await this.#d.provisioner.executorOf(session.id);
       return await executor.ensureLayer(layerRequest({ ...session, ...wanted }));
     } catch (error) {
-      if (error instanceof AppError && (error.status === 503 || error.status === 429)) throw error;
+      if (error instanceof AppError && (error.status === 503 || error.status === 429)) {
+        await this.#write(session, { dependency_install_status: before.dependency_install_status });
+        throw error;
+      }
       const failure =
         error instanceof AppError && error.status < 500
           ? new AppError("dependency_failed", error.message, { cause: error })
