@@ -40,7 +40,7 @@ test("an installation whose executor is killed leaves nothing and is done again"
   process.kill(await server.executorPid(), "SIGKILL");
   gate.resolve();
   expect(await client.run(body["id"] as string, "import beta\nprint(beta.VALUE)")).toMatchObject({ stdout: "beta\n" });
-  const left = readdirSync(`${server.dataDir}/workspaces`).filter((name) => name.startsWith("."));
+  const left = readdirSync(`${server.dataDir}/workspaces`).filter((name) => name.startsWith(".once"));
   expect(left).toEqual([]);
   expect(readdirSync(`${server.dataDir}/layers`).length).toBe(layers.length + 1);
 }, 60_000);
