@@ -1,5 +1,6 @@
 import { Kind, type Static, type TObject, type TSchema } from "@sinclair/typebox";
 import { TypeCompiler } from "@sinclair/typebox/compiler";
+import { type ValueError, ValueErrorType } from "@sinclair/typebox/errors";
 import { AppError } from "../errors.ts";
 import { issuesOf } from "./issues.ts";
 
@@ -9,8 +10,8 @@ export function compileBody<T extends TObject>(schema: T): (value: unknown) => S
   const dropNulls = nullDropper(schema);
   return (value) => {
     dropNulls(value);
-    if (!compiled.Check(value)) throw invalid("body", value, compiled.Errors(value));
-    return value;
+    if (!compiled.Check(value)) refuse("body", value, compiled.Errors(value));
+    return value as Static<T>;
   };
 }
 
@@ -27,7 +28,7 @@ export function compileQuery<T extends TObject>(schema: T): (search: string) => 
       const text = given.getAll(name).at(-1);
       if (text !== undefined) value[name] = parseValue(text, kind);
     }
-    if (!compiled.Check(value)) throw invalid("query", value, compiled.Errors(value));
+    if (!compiled.Check(value)) refuse("query", value, compiled.Errors(value));
     return value;
   };
 }
@@ -62,9 +63,27 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function invalid(where: "body" | "query", value: unknown, errors: Parameters<typeof issuesOf>[0]): AppError {
-  const issues = issuesOf(errors, value, where);
-  const first = issues[0];
-  const summary = first === undefined ? `the ${where} is not valid` : `${first.loc.join(".")}: ${first.msg}`;
-  return new AppError("validation_failed", summary, { issues });
+/** Throws `validation_failed`, unless nothing is wrong but that the check counted UTF-16 units in place of characters. */
+function refuse(where: "body" | "query", value: unknown, errors: Iterable<ValueError>): void {
+  const issues = issuesOf(withoutMiscounted(errors), value, where);
+  const [first] = issues;
+  if (first === undefined) return;
+  throw new AppError("validation_failed", `${first.loc.join(".")}: ${first.msg}`, { issues });
+}
+
+function* withoutMiscounted(errors: Iterable<ValueError>): Generator<ValueError> {
+  for (const error of errors) {
+    const { type, schema, value } = error;
+    const isMiscounted =
+      type === ValueErrorType.StringMaxLength && typeof value === "string" && hasAtMost(value, schema["maxLength"]);
+    if (!isMiscounted) yield error;
+  }
+}
+
+/** Whether a text has at most `max` characters (code points, as JSON Schema counts them). */
+function hasAtMost(text: string, max: number): boolean {
+  if (text.length > 2 * max) return false;
+  let characters = 0;
+  for (let i = 0; i < text.length && characters <= max; characters++) i += (text.codePointAt(i) ?? 0) > 0xffff ? 2 : 1;
+  return characters <= max;
 }

@@ -76,6 +76,20 @@ describe("submitting", () => {
     await client().post(`/executions/${id}/cancel`);
   }, 20_000);
 
+  test("code is counted in characters, whatever they take", async () => {
+    const python = (text: string) =>
+      client().post(`/sessions/${session}/executions?wait=30`, { language: "python", code: text });
+    const wide = "\u{1F600}".repeat(1_048_576 - 10);
+    expect(await python(`print(1) #${wide}`)).toMatchObject({
+      status: 200,
+      body: { status: "completed", stdout: "1\n" },
+    });
+    expect(await python(`print(1) ##${wide}`)).toMatchObject({
+      status: 422,
+      body: { detail: [{ type: "string_too_long", loc: ["body", "code"] }] },
+    });
+  });
+
   test("one idempotency key runs once", async () => {
     const submit = () =>
       client().post(
