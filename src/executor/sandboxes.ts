@@ -155,7 +155,7 @@ export class Sandboxes {
   async once<T>(
     spec: SandboxSpec,
     request: Omit<ExecutionRequest, "sandboxId">,
-    take: (journal: string, workspaceDir: string) => T,
+    take: (journal: string, workspaceDir: string) => Promise<T>,
   ): Promise<T> {
     if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
     const id = `${ONCE}${crypto.randomUUID()}`;
@@ -172,7 +172,7 @@ export class Sandboxes {
         sandbox.submit(execution);
         const text = await new Response(followJournal(source, 0)).text();
         await sandbox.end();
-        return take(text, sandbox.jailed.workspaceDir);
+        return await take(text, sandbox.jailed.workspaceDir);
       } finally {
         await sandbox.end();
         this.#unlisted.delete(sandbox);

@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { LayerStore } from "../../src/executor/layers/layer-store.ts";
 
 const HOUR_S = 3600;
@@ -26,8 +36,8 @@ function usedHoursAgo(digest: string, hours: number): void {
   utimesSync(`${dir}/layer-index/${digest}.json`, atS, atS);
 }
 
-test("a layer outlives the store, and what is half made does not", () => {
-  const { name } = new LayerStore(dir, 1e9).add("d1", built(10), [{ name: "a", version: "1" }]);
+test("a layer outlives the store, and what is half made does not", async () => {
+  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [{ name: "a", version: "1" }]);
   mkdirSync(`${dir}/layers/half`);
   const again = new LayerStore(dir, 1e9);
   expect(again.find("d1")).toEqual({ name, path: `/.layers/${name}`, packages: [{ name: "a", version: "1" }] });
@@ -35,24 +45,32 @@ test("a layer outlives the store, and what is half made does not", () => {
   expect(readdirSync(`${dir}/layers`)).toEqual([name]);
 });
 
-test("nobody but the executor can write to a layer", () => {
-  const { name } = new LayerStore(dir, 1e9).add("d1", built(10), []);
+test("nobody but the executor can write to a layer", async () => {
+  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), []);
   expect(statSync(`${dir}/layers/${name}/module.py`).mode & 0o7777).toBe(0o644);
   expect(statSync(`${dir}/layers/${name}/bin/tool`).mode & 0o7777).toBe(0o755);
 });
 
-test("the least recently used go first, never one in use", () => {
+test("the least recently used go first, never one in use", async () => {
   const store = new LayerStore(dir, 250_000);
-  const names = ["d1", "d2", "d3", "d4"].map((digest) => store.add(digest, built(100_000), []).name);
+  const names: string[] = [];
+  for (const digest of ["d1", "d2", "d3", "d4"]) names.push((await store.add(digest, built(100_000), [])).name);
   for (const [index, digest] of ["d1", "d2", "d3", "d4"].entries()) usedHoursAgo(digest, 4 - index);
-  store.trim(new Set([names[0] ?? ""]));
+  await store.trim(new Set([names[0] ?? ""]));
   expect(["d1", "d2", "d3", "d4"].map((digest) => store.find(digest) !== null)).toEqual([true, false, false, true]);
   expect(existsSync(`${dir}/layers/${names[1]}`)).toBe(false);
 });
 
-test("a layer that was asked for a moment ago stays", () => {
+test("a layer that was asked for a moment ago stays", async () => {
   const store = new LayerStore(dir, 1000);
-  store.add("d1", built(100_000), []);
-  store.trim(new Set());
+  await store.add("d1", built(100_000), []);
+  await store.trim(new Set());
   expect(store.find("d1")).not.toBeNull();
+});
+
+test("a link in place of the packages is refused", async () => {
+  symlinkSync("/etc", `${dir}/built`);
+  const added = new LayerStore(dir, 1e9).add("d1", `${dir}/built`, []);
+  expect(await added.catch((error: unknown) => error)).toMatchObject({ code: "dependency_failed" });
+  expect(readdirSync(`${dir}/layers`)).toEqual([]);
 });

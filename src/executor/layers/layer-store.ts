@@ -12,6 +12,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { AppError } from "../../errors.ts";
+import { removeTree } from "../jail/remove-tree.ts";
 import { layerPath } from "../languages/launch.ts";
 import type { InstalledPackage, Layer } from "../protocol.ts";
 
@@ -19,6 +22,9 @@ type Entry = { digest: string; name: string; bytes: number; packages: InstalledP
 
 /** A layer that was handed out this recently is about to be used. */
 const GRACE_MS = 60_000;
+/** Files, links and directories of one layer. */
+const MAX_FILES = 200_000;
+const FILES_A_TURN = 256;
 
 /**
  * Layers on disk: `<dataDir>/layers/<name>` with an unguessable name, and `<dataDir>/layer-index/<digest>.json` that says
@@ -49,10 +55,10 @@ export class LayerStore {
     return layerOf(entry);
   }
 
-  /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. */
-  add(digest: string, directory: string, packages: InstalledPackage[]): Layer {
+  /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. Throws `dependency_failed`. */
+  async add(digest: string, directory: string, packages: InstalledPackage[]): Promise<Layer> {
     const name = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");
-    const bytes = takeOver(directory);
+    const bytes = await takeOver(directory);
     renameSync(directory, join(this.#dir, name));
     const entry = { name, bytes, packages };
     writeFileSync(`${this.#entryPath(digest)}.new`, JSON.stringify(entry), { mode: 0o600 });
@@ -61,14 +67,14 @@ export class LayerStore {
   }
 
   /** Removes the least recently used layers until the rest is within the limit; never one of `inUse`. */
-  trim(inUse: ReadonlySet<string>): void {
+  async trim(inUse: ReadonlySet<string>): Promise<void> {
     const entries = this.#entries().toSorted((a, b) => a.usedMs - b.usedMs);
     let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
     for (const entry of entries) {
       if (bytes <= this.#limitBytes) return;
       if (inUse.has(entry.name) || Date.now() - entry.usedMs < GRACE_MS) continue;
       rmSync(this.#entryPath(entry.digest), { force: true });
-      rmSync(join(this.#dir, entry.name), { recursive: true, force: true });
+      await removeTree(join(this.#dir, entry.name));
       bytes -= entry.bytes;
     }
   }
@@ -101,15 +107,33 @@ function layerOf({ name, packages }: { name: string; packages: InstalledPackage[
   return { name, path: layerPath(name), packages };
 }
 
-/** Gives a tree to this user, readable by all and writable by none else; drops what is no file, link or directory. */
-function takeOver(path: string): number {
+/**
+ * Gives a tree to this user, readable by all and writable by none else; drops what is no file, link or directory. Returns
+ * its bytes. Others get their turn in between, since whoever built the tree chose its size.
+ */
+async function takeOver(top: string): Promise<number> {
+  if (!lstatSync(top).isDirectory()) throw new AppError("dependency_failed", "the installation is no directory");
+  let bytes = 0;
+  const left = [top];
+  for (let count = 1; ; count++) {
+    const path = left.pop();
+    if (path === undefined) return bytes;
+    if (count + left.length > MAX_FILES)
+      throw new AppError("dependency_failed", `the packages have more than ${MAX_FILES} files`);
+    bytes += takeOverOne(path, left);
+    if (count % FILES_A_TURN === 0) await setImmediate();
+  }
+}
+
+/** Adds what is in a directory to `left`. */
+function takeOverOne(path: string, left: string[]): number {
   const stat = lstatSync(path);
-  const isRoot = process.getuid?.() === 0;
-  if (isRoot) lchownSync(path, 0, 0);
+  if (process.getuid?.() === 0) lchownSync(path, 0, 0);
   if (stat.isSymbolicLink()) return 0;
   if (stat.isDirectory()) {
     chmodSync(path, 0o755);
-    return readdirSync(path).reduce((sum, name) => sum + takeOver(join(path, name)), 4096);
+    for (const name of readdirSync(path)) left.push(join(path, name));
+    return 4096;
   }
   if (!stat.isFile()) {
     rmSync(path);

@@ -83,12 +83,12 @@ export class Layers {
       timeoutMs,
       createdAt: new Date().toISOString(),
     };
-    const layer = await this.#d.sandboxes.once(spec, execution, (journal, workspaceDir) =>
+    const layer = await this.#d.sandboxes.once(spec, execution, async (journal, workspaceDir) =>
       this.#store.add(digest, join(workspaceDir, "layer"), packagesOf(journal, timeoutMs)),
     );
     const ms = Math.round(performance.now() - startedMs);
     this.#d.log.info("layer.built", { layer: digest, packages: layer.packages.length, ms });
-    this.#store.trim(this.#d.sandboxes.layersInUse().add(layer.name));
+    await this.#store.trim(this.#d.sandboxes.layersInUse().add(layer.name));
     return layer;
   }
 
