@@ -5,6 +5,8 @@ import { AppError } from "../errors.ts";
 const INSIDE = "/workspace";
 /** As many as the kernel follows. */
 const MAX_LINKS = 40;
+/** Directories inside each other that are entered: each takes a descriptor on the way. */
+const MAX_DEPTH = 256;
 const O_PATH = 0o10000000;
 const DIRECTORY = O_PATH | constants.O_NOFOLLOW | constants.O_DIRECTORY;
 
@@ -64,6 +66,8 @@ export function openPlace(
       const link = isLast && !options.followLast ? null : linkTarget(top(), name);
       if (link === null) {
         if (isLast) return { parent: top(), name, close };
+        if (opened.length > MAX_DEPTH)
+          throw new AppError("invalid_path", "the path leads through too many directories");
         opened.push(openDirectory(top(), name, options.makeParents));
         continue;
       }

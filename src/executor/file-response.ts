@@ -69,38 +69,50 @@ function rangeOf(header: string | null, size: number): { start: number; end: num
   return start < size ? { start, end } : "unsatisfiable";
 }
 
-/** Block by block, as the reader takes it. A file that shrinks meanwhile ends the body with an error. */
+/**
+ * Block by block, as the reader takes it. A file that shrinks meanwhile ends the body with an error. The descriptor is never
+ * closed under a read, which could then get the bytes of whatever is opened next.
+ */
 function bodyOf(fd: number, start: number, end: number, signal?: AbortSignal): ReadableStream<Uint8Array> {
   let position = start;
-  let isOpen = true;
+  let isReading = false;
+  let isDone = false;
   const close = (): void => {
-    if (isOpen) closeSync(fd);
-    isOpen = false;
+    if (!isDone && !isReading) closeSync(fd);
+    isDone = true;
+  };
+  const readBlock = async (): Promise<Uint8Array<ArrayBuffer>> => {
+    const block = new Uint8Array(Math.min(BLOCK_BYTES, end - position));
+    isReading = true;
+    try {
+      const { bytesRead } = await readAt(fd, block, 0, block.length, position);
+      return block.subarray(0, bytesRead);
+    } finally {
+      isReading = false;
+      if (isDone) closeSync(fd);
+    }
   };
   signal?.addEventListener("abort", close, { once: true });
   return new ReadableStream<Uint8Array>({
     type: "bytes",
     async pull(controller) {
-      if (position >= end || !isOpen) {
+      const block = position < end && !isDone ? await readBlock() : null;
+      if (block === null || isDone) {
         close();
         controller.close();
-        return;
-      }
-      const block = new Uint8Array(Math.min(BLOCK_BYTES, end - position));
-      const { bytesRead } = await readAt(fd, block, 0, block.length, position);
-      if (bytesRead === 0) {
+      } else if (block.length === 0) {
         close();
         controller.error(new Error("the file became shorter while it was read"));
-        return;
+      } else {
+        position += block.length;
+        controller.enqueue(block);
       }
-      position += bytesRead;
-      controller.enqueue(block.subarray(0, bytesRead));
     },
     cancel: close,
   });
 }
 
-/** Changes with any write: inode, size and time of change. */
+/** Changes with any write: inode, size and change time, which no program can set. */
 export function etagOf(stats: Stats): string {
-  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${Math.round(stats.mtimeMs * 1000).toString(36)}`;
+  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${Math.round(stats.ctimeMs * 1000).toString(36)}`;
 }

@@ -12,6 +12,7 @@ import {
   write,
   type Stats,
 } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { AppError } from "../errors.ts";
 import { at, makeDirectoryAt, openPlace, splitPath, type Place } from "./beneath.ts";
@@ -37,6 +38,8 @@ export type WorkspaceOptions = {
 /** Uploads beside what they become that are not whole yet; never listed. */
 export const TEMPORARY = ".sandbox-upload-";
 const writeTo = promisify(write);
+/** Longest time that a listing keeps the event loop, but for one directory. */
+const SLICE_MS = 2;
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
@@ -56,47 +59,53 @@ export class WorkspaceFiles {
   /** The file at `path`, or the entries of the directory there (with `recursive` of all below it), at most `limit`. */
   async list(path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]> {
     const names = splitPath(path);
-    return this.#at(names, { followLast: true }, (place) => {
-      const own = statOf(place);
-      if (place.name !== "" && !own.isDirectory()) return [entryOf(place.name, names.join("/"), own)];
-      const found: FileEntry[] = [];
-      this.#collect(names, options, found);
-      return found;
+    const own = this.#at(names, { followLast: true }, (place) => {
+      const stats = statOf(place);
+      return place.name === "" || stats.isDirectory() ? null : entryOf(place.name, names.join("/"), stats);
+    });
+    return own === null ? this.#collect(names, options) : [own];
+  }
+
+  /** Breadth first, each directory opened anew from the root, so that the walk holds one at a time; others get their turn. */
+  async #collect(
+    start: readonly string[],
+    { recursive, limit }: { recursive: boolean; limit: number },
+  ): Promise<FileEntry[]> {
+    const found = this.#entriesIn(start, limit);
+    const isNext = (entry: FileEntry): boolean => recursive && entry.type === "directory";
+    const open = found.filter(isNext).map((entry) => entry.path);
+    let sliceEndMs = performance.now() + SLICE_MS;
+    for (let path = open.shift(); path !== undefined && found.length < limit; path = open.shift()) {
+      const entries = this.#entriesBelow(path.split("/"), limit - found.length);
+      found.push(...entries);
+      open.push(...entries.filter(isNext).map((entry) => entry.path));
+      if (performance.now() < sliceEndMs) continue;
+      await setImmediate();
+      sliceEndMs = performance.now() + SLICE_MS;
+    }
+    return found;
+  }
+
+  #entriesIn(dir: readonly string[], limit: number): FileEntry[] {
+    return this.#at([...dir, "."], { followLast: false }, ({ parent }) => {
+      const entries: FileEntry[] = [];
+      for (const name of readdirSync(at(parent, ".")).toSorted()) {
+        if (entries.length >= limit) break;
+        const stats = lstatSync(at(parent, name), { throwIfNoEntry: false });
+        if (stats === undefined || name.startsWith(TEMPORARY)) continue;
+        entries.push(entryOf(name, [...dir, name].join("/"), stats));
+      }
+      return entries;
     });
   }
 
-  /** Breadth first, each directory opened anew from the root, so that the walk holds one at a time. */
-  #collect(
-    start: readonly string[],
-    { recursive, limit }: { recursive: boolean; limit: number },
-    found: FileEntry[],
-  ): void {
-    const open: string[][] = [[...start]];
-    for (let names = open.shift(); names !== undefined && found.length < limit; names = open.shift()) {
-      const dir = names;
-      const place = this.#openDirectory(dir, dir.length === start.length);
-      if (place === null) continue;
-      try {
-        for (const name of readdirSync(at(place.parent, ".")).toSorted()) {
-          if (found.length >= limit) break;
-          const stats = lstatSync(at(place.parent, name), { throwIfNoEntry: false });
-          if (stats === undefined || name.startsWith(TEMPORARY)) continue;
-          found.push(entryOf(name, [...dir, name].join("/"), stats));
-          if (recursive && stats.isDirectory()) open.push([...dir, name]);
-        }
-      } finally {
-        place.close();
-      }
-    }
-  }
-
-  /** Null for what is gone or no directory meanwhile. Only the first one may be reached by a link. */
-  #openDirectory(names: readonly string[], followLast: boolean): Place | null {
+  /** None for what is gone or no directory meanwhile, too deep, or closed by its mode. */
+  #entriesBelow(dir: readonly string[], limit: number): FileEntry[] {
     try {
-      return openPlace(this.#root, [...names, "."], { followLast: false });
+      return this.#entriesIn(dir, limit);
     } catch (error) {
-      if (followLast) throw translated(error);
-      return null;
+      if (error instanceof AppError) return [];
+      throw error;
     }
   }
 
