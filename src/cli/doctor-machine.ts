@@ -102,8 +102,8 @@ export async function installer(): Promise<Finding> {
   const name = "uv or pip";
   const uv = ["/usr/bin/uv", "/usr/local/bin/uv"].find((one) => existsSync(one));
   if (uv !== undefined) return ok(name, uv);
-  const pip = await run(["/usr/bin/python3", "-I", "-m", "pip", "--version"]).catch(() => null);
-  if (pip?.code === 0) return ok(name, pip.stdout.trim().replace(/ from .*/, ""));
+  const pip = await run(["/usr/bin/python3", "-I", "-m", "pip", "--version"]);
+  if (pip.code === 0) return ok(name, pip.stdout.trim().replace(/ from .*/, ""));
   return weaker(name, "neither is there: sessions can't have dependencies", "apt-get install python3-pip");
 }
 
@@ -118,9 +118,15 @@ function which(command: string): string | null {
   return Bun.which(command, { PATH: process.env["PATH"] ?? "" });
 }
 
+/** Ends with 126 when it can't be started at all. */
 async function run(command: string[], uid?: number): Promise<Ended> {
   const user = uid === undefined ? {} : { uid, gid: uid };
-  const child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", cwd: "/", ...user });
+  let child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  try {
+    child = Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", cwd: "/", ...user });
+  } catch (error) {
+    return { code: 126, stdout: "", stderr: error instanceof Error ? error.message : String(error) };
+  }
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
