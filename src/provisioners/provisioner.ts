@@ -1,4 +1,4 @@
-import type { Executor, SandboxState } from "../executor/protocol.ts";
+import type { Check, Executor, SandboxState } from "../executor/protocol.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Template } from "../templates/template.ts";
 
@@ -22,6 +22,8 @@ export interface Provisioner {
   keepWarm?(templates: readonly Template[]): Promise<void>;
   /** Ready warm sandboxes, by template. */
   warmSizes?(): Promise<Record<string, number>>;
+  /** What else can be said of its health, such as the isolation in force. */
+  checks?(): Promise<Check[]>;
   /** Ends the sandbox; with `deleteWorkspace` the files go too. Idempotent. */
   release(sessionId: string, options: { deleteWorkspace: boolean }): Promise<void>;
   /** Ids of the sandboxes that exist, with their status. Throws `executor_unavailable` when it cannot be told. */

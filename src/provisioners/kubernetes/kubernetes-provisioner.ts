@@ -59,10 +59,14 @@ export class KubernetesProvisioner implements Provisioner {
     await this.#watch.synced(SYNC_MS);
     const limit = AbortSignal.timeout(ENSURE_MS);
     const startedMs = performance.now();
-    const pod = await this.#runningPod(session, limit);
-    const runningMs = performance.now();
-    const executor = this.#executorAt(pod);
-    await answering(executor, limit);
+    let runningMs: number;
+    let pod: V1Pod;
+    let executor: HttpExecutor;
+    do {
+      pod = await this.#runningPod(session, limit);
+      runningMs = performance.now();
+      executor = this.#executorAt(pod);
+    } while (!(await this.#answers(executor, pod, limit)));
     const readyMs = performance.now();
     const sandbox = await executor.createSandbox(session.id, sandboxSpec(session, this.#options.maxRunning));
     const timing = { ...sandbox.timing, pod: runningMs - startedMs, executor: readyMs - runningMs };
@@ -144,6 +148,27 @@ export class KubernetesProvisioner implements Provisioner {
     return state.kind === "ending" ? "the end of the Pod before it" : null;
   }
 
+  /**
+   * True when the executor answers: the moment its container has started, it is about to listen. False when its Pod does
+   * not run any more.
+   */
+  async #answers(executor: HttpExecutor, pod: V1Pod, limit: AbortSignal): Promise<boolean> {
+    for (let waitMs = CONNECT_RETRY_MS.first; ; waitMs = Math.min(waitMs * 2, CONNECT_RETRY_MS.longest)) {
+      try {
+        await executor.health(AbortSignal.any([limit, AbortSignal.timeout(HEALTH_MS)]));
+        return true;
+      } catch (error) {
+        if (error instanceof AppError && error.code !== "executor_unavailable") throw error;
+        const now = this.#watch.get(pod.metadata?.name ?? "");
+        if (now === undefined || now.metadata?.uid !== pod.metadata?.uid || podState(now).kind !== "running")
+          return false;
+        if (limit.aborted)
+          throw new AppError("executor_unavailable", "the executor in the Pod does not answer", { cause: error });
+        await delay(waitMs);
+      }
+    }
+  }
+
   async executorOf(sessionId: string): Promise<Executor> {
     this.#watch.checkFresh();
     const name = podName(sessionId);
@@ -218,22 +243,6 @@ const IMAGE =
 function checkOwner(pod: V1Pod, sessionId: string): void {
   if (pod.metadata?.annotations?.[SESSION_ID] === sessionId) return;
   throw new AppError("bad_request", `the Pod ${pod.metadata?.name} is not that of session ${sessionId}`);
-}
-
-/** Resolves when the executor answers: the moment its container has started, it is about to listen. */
-async function answering(executor: HttpExecutor, limit: AbortSignal): Promise<void> {
-  for (let waitMs = CONNECT_RETRY_MS.first; ; waitMs = Math.min(waitMs * 2, CONNECT_RETRY_MS.longest)) {
-    try {
-      await executor.health(AbortSignal.any([limit, AbortSignal.timeout(HEALTH_MS)]));
-      return;
-    } catch (error) {
-      const isRefusal = error instanceof AppError && error.code !== "executor_unavailable";
-      if (isRefusal) throw error;
-      if (limit.aborted)
-        throw new AppError("executor_unavailable", "the executor in the Pod does not answer", { cause: error });
-      await delay(waitMs);
-    }
-  }
 }
 
 /** Ends the sandbox, if its executor can be reached. */

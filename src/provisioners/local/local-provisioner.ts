@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { AppError } from "../../errors.ts";
-import type { Executor, PoolSpec, SandboxState } from "../../executor/protocol.ts";
+import type { Check, Executor, PoolSpec, SandboxState } from "../../executor/protocol.ts";
 import { layerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
@@ -72,6 +72,12 @@ export class LocalProvisioner implements Provisioner {
     const { image_url: imageUrl, runtime_type: runtimeType } = template;
     const sandbox = { imageUrl, runtimeType, limits, env: {}, maxRunning: this.#d.maxRunning };
     return { id: template.id, size: template.warm_pool_size, sandbox };
+  }
+
+  async checks(): Promise<Check[]> {
+    const health = await this.#watching((await this.executorOf()).health());
+    const found = `pid ${health.pid}, ${health.sandboxes} sandboxes, ${health.runningExecutions} running`;
+    return [{ name: "executor", ok: true, found }, ...health.isolation];
   }
 
   async warmSizes(): Promise<Record<string, number>> {

@@ -1,0 +1,80 @@
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+/** Whether there is a cluster to test on: KUBECONFIG names it, and only then does any of this folder run. */
+export const HAS_CLUSTER = (process.env["KUBECONFIG"] ?? "") !== "";
+
+const LAB_KUBECTL = join(homedir(), ".cache/sandbox-lab/cache/bin/kubectl");
+const KUBECTL = Bun.which("kubectl") ?? (existsSync(LAB_KUBECTL) ? LAB_KUBECTL : "kubectl");
+
+export type Said = { code: number; stdout: string; stderr: string };
+
+/** Runs kubectl to its end, with `input` on its stdin. */
+export async function tryKubectl(args: string[], input = ""): Promise<Said> {
+  const child = Bun.spawn([KUBECTL, ...args], { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+/** Its stdout. Throws with what it said when it failed. */
+export async function kubectl(args: string[], input = ""): Promise<string> {
+  const said = await tryKubectl(args, input);
+  if (said.code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${said.stderr || said.stdout}`);
+  return said.stdout;
+}
+
+/** Applies objects, given as YAML or as values. */
+export async function apply(...objects: (string | object)[]): Promise<void> {
+  for (const object of objects)
+    await kubectl(["apply", "-f", "-"], typeof object === "string" ? object : JSON.stringify(object));
+}
+
+/** A namespace of this run's own under Pod Security `restricted`; removed with all in it by `dispose`. */
+export async function newNamespace(): Promise<{ name: string; dispose(): Promise<void> }> {
+  const name = `sandbox-test-${crypto.randomUUID().slice(0, 8)}`;
+  const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+  await apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+  return { name, dispose: async () => void (await kubectl(["delete", "namespace", name, "--wait=false"])) };
+}
+
+/** Resolves once `look` gives a value; throws when it has not after `seconds`. For what the cluster tells by no event. */
+export async function eventually<T>(what: string, seconds: number, look: () => Promise<T | null>): Promise<T> {
+  const end = performance.now() + seconds * 1000;
+  for (;;) {
+    const value = await look();
+    if (value !== null) return value;
+    if (performance.now() > end) throw new Error(`${what}: not within ${seconds} s`);
+    await Bun.sleep(200);
+  }
+}
+
+export const MANIFESTS = join(import.meta.dir, "../../deploy/k8s");
+export const NAMESPACES = ["sandbox-system", "sandbox-runtime"];
+export const SYSTEM = ["-n", "sandbox-system"];
+
+/** The file of deploy/k8s whose name starts with this number. */
+export async function fileOf(number: string): Promise<string> {
+  for await (const name of new Bun.Glob(`${number}-*.yaml`).scan(MANIFESTS)) return join(MANIFESTS, name);
+  throw new Error(`no file ${number}`);
+}
+
+/** Whether the cluster has the manifests' namespaces already. False without a cluster. */
+export async function isInstalled(): Promise<boolean> {
+  return HAS_CLUSTER && (await kubectl(["get", "namespace", ...NAMESPACES, "--ignore-not-found", "-o", "name"])) !== "";
+}
+
+/** `kubectl port-forward` into sandbox-system, from a free port of this host. */
+export async function portForward(target: string, port: number): Promise<{ url: string; stop(): void }> {
+  const command = [KUBECTL, "port-forward", target, `:${port}`, ...SYSTEM];
+  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
+  const reader = child.stdout.getReader();
+  let said = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    said += Buffer.from(value ?? new Uint8Array()).toString("utf8");
+    const local = /Forwarding from 127\.0\.0\.1:(\d+)/.exec(said)?.[1];
+    if (local !== undefined) return { url: `http://127.0.0.1:${local}`, stop: () => child.kill() };
+    if (done) throw new Error(`port-forward: ${said}`);
+  }
+}
