@@ -6,6 +6,7 @@ const STOPPED = ["failed", "timeout", "crashed"] as const;
 /** Attempts to take what others need; afterwards the neighbour session must answer promptly, and mostly the session too. */
 export const EXHAUSTION: readonly HostileProgram[] = [
   shell(GROUP, "fork-bomb", "processes are bounded", `echo TRIED; f() { f | f & }; f; sleep 30`, {
+    leavesProcesses: true,
     mayEnd: STOPPED,
     timeout: 3,
   }),
@@ -23,7 +24,7 @@ while n < 5000:
     except OSError: break
 print(n)
 if n >= 5000: escaped(n)`,
-    { mayEnd: STOPPED, timeout: 5 },
+    { leavesProcesses: true, mayEnd: STOPPED, timeout: 5 },
   ),
   python(
     GROUP,
@@ -38,7 +39,7 @@ try:
     escaped(n)
 except RuntimeError: print(n)
 sys.stdout.flush(); os._exit(0)`,
-    { mayEnd: STOPPED, timeout: 8 },
+    { leavesProcesses: true, mayEnd: STOPPED, timeout: 8 },
   ),
   python(
     GROUP,
@@ -75,7 +76,7 @@ for i in range(16):
     if os.fork() == 0:
         held = bytearray(b"x" * (128 << 20)); time.sleep(30); os._exit(0)
 time.sleep(4)`,
-    { mayEnd: STOPPED, timeout: 6 },
+    { leavesProcesses: true, mayEnd: STOPPED, timeout: 6 },
   ),
   python(
     GROUP,
@@ -216,7 +217,7 @@ try:
         if os.fork() == 0: os._exit(0)
     escaped(n)
 except OSError: print(n)`,
-    { mayEnd: STOPPED },
+    { leavesProcesses: true, mayEnd: STOPPED },
   ),
   python(
     GROUP,

@@ -20,6 +20,8 @@ export type HostileProgram = {
   mayBeSilent?: boolean;
   /** The session itself need not answer afterwards; the neighbour must. */
   mayLoseSession?: boolean;
+  /** What it started lives on in its session, as it may, and would take the next program's share: that gets a new one. */
+  leavesProcesses?: boolean;
 };
 
 /** What programs may name. All of it exists outside the sandbox while they run. */

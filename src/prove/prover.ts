@@ -130,11 +130,12 @@ export class Prover {
     if (this.#connections > 0) return "a connection reached the host";
     if (!(await Bun.file(`/proc/${world.EXECUTOR_PID}/stat`).exists())) return "the executor was ended";
     if (!(await this.#answers(world.OTHER_SESSION))) return "the neighbour session no longer answers";
-    if (await this.#answers(this.#session ?? "")) return null;
-    const lost = this.#session;
+    const stands = await this.#answers(this.#session ?? "");
+    if (stands && program.leavesProcesses !== true) return null;
+    const used = this.#session;
     this.#session = null;
-    await this.#call("DELETE", `/sessions/${lost}`);
-    return program.mayLoseSession === true ? null : "the session no longer answers";
+    await this.#call("DELETE", `/sessions/${used}`);
+    return stands || program.mayLoseSession === true ? null : "the session no longer answers";
   }
 
   async #answers(session: string): Promise<boolean> {
