@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
 import { HttpExecutor } from "../../executor/client.ts";
-import type { Executor, SandboxState } from "../../executor/protocol.ts";
+import type { Check, Executor, SandboxState } from "../../executor/protocol.ts";
 import type { Log } from "../../log.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
@@ -18,7 +18,7 @@ export type KubernetesProvisionerOptions = Omit<PodSettings, "namespace"> & {
   tokenSecret: string;
   /** Executions that run at once in a session. */
   maxRunning: number;
-  /** A Pod that does not run after this long never will. */
+  /** A session whose Pod does not run after this long fails; here it fails a little earlier, with the cause. */
   startTimeoutMs: number;
 };
 
@@ -121,8 +121,9 @@ export class KubernetesProvisioner implements Provisioner {
     const attempt = Number(pod.metadata?.annotations?.[ATTEMPT] ?? 1);
     if (state.kind === "unstartable") throw new AppError(state.isImage ? "image_unknown" : "bad_request", state.reason);
     if (state.kind === "starting") {
-      if (ageMs <= this.#options.startTimeoutMs) return attempt;
-      const seconds = Math.round(this.#options.startTimeoutMs / 1000);
+      const { startTimeoutMs } = this.#options;
+      if (ageMs <= Math.max(startTimeoutMs - 2 * ENSURE_MS, startTimeoutMs / 2)) return attempt;
+      const seconds = Math.round(ageMs / 1000);
       throw new AppError(
         "bad_request",
         `the Pod did not run after ${seconds} s: ${state.waitsFor ?? "no cause was said"}`,
@@ -221,6 +222,12 @@ export class KubernetesProvisioner implements Provisioner {
     } catch (error) {
       throw asAppError(error, "the cluster refused to delete the Pod");
     }
+  }
+
+  async checks(): Promise<Check[]> {
+    await this.#watch.synced(SYNC_MS);
+    const found = `namespace ${this.#client.namespace}, ${[...this.#watch.all()].length} Pods`;
+    return [{ name: "kubernetes", ok: true, found }];
   }
 
   async list(): Promise<Map<string, SandboxState["status"]>> {
