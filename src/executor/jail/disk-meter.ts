@@ -12,7 +12,7 @@ const CHEAP_MS = 20;
 const UPLOAD_DUTY = 4;
 
 /** How long the file system's own count may stand in for a scan: what others free there could hide what is taken here. */
-const ESTIMATE_MS = 2000;
+const ESTIMATE_MS = 600;
 
 /** Most files that a workspace of this size may have. */
 export function maxFiles(diskBytes: number): number {

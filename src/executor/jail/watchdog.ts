@@ -36,6 +36,8 @@ export class Watchdog {
   /** The activity before the last scan of the disk: what came after it was not seen. */
   #scannedActivity = -1;
   #lastUsage: Usage = { bytes: 0, files: 0 };
+  /** The last look found the disk limit passed. */
+  #isDiskPassed = false;
   /** When each limit was first found passed, for those that every look since has found passed. */
   readonly #passedSinceMs = new Map<SandboxLimit, number>();
 
@@ -71,7 +73,8 @@ export class Watchdog {
     if (isActive && this.#o.countedFrom !== null) this.#lookAtProcesses(this.#o.countedFrom);
     if (activity !== this.#scannedActivity && performance.now() >= this.#diskDueMs && this.#o.disk.couldBeOver()) {
       this.#scannedActivity = activity;
-      this.#note(["disk"], await this.#diskPassed());
+      const passed = await this.#diskPassed();
+      if (passed !== "settling") this.#note(["disk"], passed);
     }
     this.#isLooking = false;
     if (isActive) this.#schedule(this.#activeMs);
@@ -89,14 +92,18 @@ export class Watchdog {
   }
 
   /** Passed means: above the limit and still growing, so that a full workspace can be looked at and emptied. */
-  async #diskPassed(): Promise<SandboxLimit | null> {
+  async #diskPassed(): Promise<SandboxLimit | "settling" | null> {
     const { disk } = this.#o;
     const used = await disk.look().catch(() => this.#lastUsage);
     this.#diskDueMs = performance.now() + Math.max(DISK_MS, disk.pauseMs) - this.#activeMs / 2;
     const before = this.#lastUsage;
     this.#lastUsage = used;
+    // What was written until the executions were ended is seen only now, and is not the fault of what runs by now.
+    const wasPassed = this.#isDiskPassed;
     const grew = used.bytes > before.bytes || used.files > before.files;
-    return grew && disk.isOver(used) ? "disk" : null;
+    this.#isDiskPassed = !wasPassed && grew && disk.isOver(used);
+    if (wasPassed) return "settling";
+    return this.#isDiskPassed ? "disk" : null;
   }
 
   #lookAtProcesses(root: number): void {
