@@ -3,7 +3,19 @@ import { dirname, join } from "node:path";
 
 /** C sources of the static binary `sandbox-init`. */
 const SOURCES = [
-  ...["main.c", "launch.c", "seccomp.c", "loop.c", "process.c", "child.c", "zygote.c", "kill.c", "frames.c", "buffer.c"],
+  ...[
+    "main.c",
+    "launch.c",
+    "stage.c",
+    "seccomp.c",
+    "loop.c",
+    "process.c",
+    "child.c",
+    "zygote.c",
+    "kill.c",
+    "frames.c",
+    "buffer.c",
+  ],
   "relay.c",
 ];
 

@@ -1,5 +1,6 @@
 /* `sandbox-init launch`: starts a program with fewer rights than its caller has, or not at all. */
 #include "init.h"
+#include "stage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,6 +63,8 @@ int launch_run(int argc, char **argv) {
     else if (!strcmp(argv[i], "--gid")) gid = parse_number(value);
     else if (!strcmp(argv[i], "--cgroup")) join_group(value);
     else if (!strcmp(argv[i], "--rlimit")) limit_set(value);
+    else if (!strcmp(argv[i], "--stage")) stage_open(value);
+    else if (!strcmp(argv[i], "--bind")) stage_bind(value);
     else die_of_argument(argv[i]);
   }
   if (i + 1 >= argc) die_of_argument("no program");

@@ -15,6 +15,7 @@ import type { Jail, JailedInit, JailEvents } from "./jail.ts";
 import { explain, inspectInit } from "./probe.ts";
 import { childrenOf } from "./process-tree.ts";
 import { removeTree } from "./remove-tree.ts";
+import { Stage } from "./stage.ts";
 import { claimWorkspace, Uids } from "./uids.ts";
 
 export type BwrapJailOptions = {
@@ -24,6 +25,8 @@ export type BwrapJailOptions = {
   /** False: as if no control group could be written. */
   useCgroups?: boolean;
 };
+
+type JailPaths = RuntimeFiles & { rootfs: string | null; workspaceDir: string; egressDir: string | undefined };
 
 const OPEN_FILES = 4096;
 const PENDING_SIGNALS = 1024;
@@ -44,6 +47,7 @@ export class BwrapJail implements Jail {
   readonly #host: Host;
   readonly #runtime: RuntimeFiles;
   readonly #cgroups: CgroupRoots;
+  readonly #stage: Stage;
   /** Null when the service is not root: sandboxes then run as its user. */
   readonly #uids: Uids | null;
   /** The group that holds those of all sandboxes, named after the data directory. */
@@ -74,6 +78,7 @@ export class BwrapJail implements Jail {
     this.#runtime = runtime;
     this.#cgroups = cgroups;
     this.#uids = uids;
+    this.#stage = new Stage(dataDir, uids !== null);
     this.#groupName = `sandbox-${Bun.hash(dataDir).toString(16)}`;
   }
 
@@ -87,9 +92,12 @@ export class BwrapJail implements Jail {
     try {
       uid = await claimWorkspace(workspaceDir, this.#uids);
       cgroup?.create(limits);
+      const { paths, launcher } = this.#stage.place({ rootfs, workspaceDir, egressDir, ...this.#runtime });
       const command = [
         ...this.#launcher(limits, uid, cgroup),
-        ...this.#bwrap(rootfs, { workspaceDir, egressDir }, limits, cgroup),
+        ...launcher,
+        "--",
+        ...this.#bwrap(paths, limits, cgroup),
       ];
       const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe", env: {}, cwd: "/" });
       const places = { workspaceDir, incomingDir: incomingDir(this.#dataDir), inside: insidePaths(rootfs) };
@@ -113,25 +121,14 @@ export class BwrapJail implements Jail {
       ...(uid === null ? [] : ["--uid", String(uid), "--gid", String(uid)]),
       ...(cgroup?.paths ?? []).flatMap((path) => ["--cgroup", path]),
       ...Object.entries(rlimits).flatMap(([name, value]) => ["--rlimit", `${name}=${value}`]),
-      "--",
     ];
   }
 
-  #bwrap(
-    rootfs: string | null,
-    dirs: { workspaceDir: string; egressDir: string | undefined },
-    limits: SandboxLimits,
-    cgroup: SandboxCgroup | null,
-  ): string[] {
-    const { dir, layersDir, etcDir, bun } = this.#runtime;
+  #bwrap(paths: JailPaths, limits: SandboxLimits, cgroup: SandboxCgroup | null): string[] {
     const layout = {
       ...this.#host,
-      rootfs,
-      ...dirs,
-      runtimeDir: dir,
-      layersDir,
-      etcDir,
-      bun,
+      ...paths,
+      runtimeDir: paths.dir,
       tmpBytes: Math.floor(limits.memoryBytes / 2),
       shmBytes: Math.floor(limits.memoryBytes / 4),
       processLimit: cgroup === null && this.#host.countsProcessesByNamespace ? limits.maxProcesses : null,

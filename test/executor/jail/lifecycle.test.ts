@@ -122,6 +122,24 @@ describe("the end of a sandbox", () => {
   });
 });
 
+test.skipIf(!IS_ROOT)(
+  "a data directory below a closed one serves as well, and what is bound shows nothing else",
+  async () => {
+    const closed = mkdtempSync("/tmp/sandbox-closed-");
+    const jail = await TestJail.open({ dataDir: join(closed, "data") });
+    try {
+      const sandbox = await jail.start("one");
+      const said = await sandbox.sh("echo in > file; cat file; ls -A /.sandbox/bun /etc/passwd; ls /run; id -un");
+      expect(said.stdout).toBe("in\n/.sandbox/bun\n/etc/passwd\nsandbox\n");
+      expect(readFileSync(join(sandbox.init.workspaceDir, "file"), "utf8")).toBe("in\n");
+      expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain("sandbox-stage");
+    } finally {
+      await jail.close();
+      rmSync(closed, { recursive: true, force: true });
+    }
+  },
+);
+
 describe("what can't be started", () => {
   let jail: TestJail;
   beforeAll(async () => {
