@@ -116,10 +116,11 @@ void zygote_remember(pid_t pid, int status, const struct rusage *usage);
 /* Does what is due; returns the milliseconds until there is more to do, or -1. */
 int zygote_tick(void);
 
-/* Ends all processes of an execution, step by step, and answers KILLED when none is left. */
+/* Ends all processes of an execution, a step each tick, and answers KILLED when none is left. */
 void kill_execution(uint32_t id);
 void kill_begin(struct process *p);
-void kill_step(struct process *p);
+/* True when another step is needed soon. */
+bool kill_tick(void);
 /* Ends all processes but init. */
 void kill_everything(void);
 

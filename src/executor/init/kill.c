@@ -1,6 +1,7 @@
 /*
  * Ending all processes of an execution. Its leader adopts its orphans, so all of them are below the leader until that one
- * ends; it is stopped first and killed last. One look at /proc a step, so that init goes on with everything else.
+ * ends; it is stopped first and killed last. One look at /proc a step, for all of
+ * them together, so that init goes on with everything else.
  */
 #include "init.h"
 
@@ -67,10 +68,10 @@ static bool is_member(pid_t pid) {
   return false;
 }
 
-/* Kills what is below root, and what is in its session; returns how many of them were not gone. */
+/* Kills what is below root, and what is in its session, as the last scan saw it; returns how many were not gone. */
 static int kill_below(pid_t root) {
   int alive = 0;
-  scan();
+  for (int i = 0; i < entry_count; i++) entries[i].is_member = false;
   for (bool grew = true; grew;) {
     grew = false;
     for (int i = 0; i < entry_count; i++) {
@@ -97,36 +98,64 @@ void kill_everything(void) {
     kill(-1, SIGKILL);
     return;
   }
-  for (int round = 0; round < END_ROUNDS && kill_below(getpid()) > 0; round++) {
+  for (int round = 0; round < END_ROUNDS; round++) {
+    scan();
+    if (kill_below(getpid()) == 0) return;
     while (waitpid(-1, NULL, WNOHANG) > 0) continue;
     usleep(round < 10 ? 100 : 1000);
   }
 }
 
+/* Ends everything else of the sandbox too; init starts the zygote again. */
 static void last_resort(struct process *p) {
   if (is_pid_one) kill(-1, SIGKILL);
   else kill(-p->pid, SIGKILL);
   p->ending = END_DONE;
 }
 
-void kill_step(struct process *p) {
-  struct entry leader = {0};
+static void stop(const struct process *p) {
+  if (p->exited) return;
+  kill(-p->pid, SIGSTOP); /* its group is all of most executions, fork bombs too */
+  kill(p->pid, SIGSTOP);  /* a child of the zygote that has no group of its own yet */
+}
+
+/* Whether p's leader makes no more children. */
+static bool is_still(const struct process *p) {
+  struct entry leader;
   char name[16];
-  if (++p->ending_rounds > MOST_ROUNDS) return last_resort(p);
-  if (!p->exited) kill(-p->pid, SIGSTOP);
-  if (!p->exited) kill(p->pid, SIGSTOP);
   snprintf(name, sizeof name, "%d", p->pid);
-  bool is_still = p->exited || !read_entry(name, &leader) || leader.is_stopped || leader.is_gone;
-  if (kill_below(p->pid) > 0 || !is_still) return;
-  if (!p->exited) kill(p->pid, SIGKILL);
-  p->ending = END_DONE;
+  return p->exited || !read_entry(name, &leader) || leader.is_stopped || leader.is_gone;
+}
+
+bool kill_tick(void) {
+  bool still[MAX_PROCESSES], is_any = false, is_left = false;
+  for (int i = 0; i < live_count; i++) {
+    if (live[i]->ending != END_GOING) continue;
+    if (live[i]->ending_rounds++ > 0) stop(live[i]);
+    still[i] = is_still(live[i]); /* before the scan, which then sees all that it ever made */
+    is_any = true;
+  }
+  if (!is_any) return false;
+  scan();
+  for (int i = 0; i < live_count; i++) {
+    struct process *p = live[i];
+    if (p->ending != END_GOING) continue;
+    if (kill_below(p->pid) == 0 && still[i]) {
+      if (!p->exited) kill(p->pid, SIGKILL);
+      p->ending = END_DONE;
+    } else if (p->ending_rounds > MOST_ROUNDS) {
+      last_resort(p);
+    } else {
+      is_left = true;
+    }
+  }
+  return is_left;
 }
 
 void kill_begin(struct process *p) {
   p->ending = END_GOING;
   p->ending_rounds = 0;
-  if (p->exited) p->ending = END_DONE;
-  else kill_step(p);
+  stop(p);
 }
 
 void kill_execution(uint32_t id) {

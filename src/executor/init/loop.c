@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* read_size: a burst of frames comes in one read; kill_pause_ms: between looks for what is left of a killed execution. */
 enum { READ_SIZE = 64 << 10, KILL_PAUSE_MS = 1, MOST_WATCHES = 4 + MAX_PROCESSES * (PIPES + 1) };
 enum watch_kind { EXECUTOR_IN, EXECUTOR_OUT, CHILDREN, ZYGOTE_ANSWER, PROCESS_STARTUP, PROCESS_IN, PROCESS_OUT };
 
@@ -139,12 +138,8 @@ static void handle(const struct watch *w, const struct pollfd *poll) {
 /* What goes on without events; returns how long to wait for one at most. */
 static int tick(void) {
   int wait = zygote_tick();
-  for (int i = live_count - 1; i >= 0; i--) {
-    struct process *p = live[i];
-    if (p->ending == END_GOING) kill_step(p);
-    if (p->ending == END_GOING) wait = KILL_PAUSE_MS;
-    process_finish(p);
-  }
+  if (kill_tick()) wait = KILL_PAUSE_MS;
+  for (int i = live_count - 1; i >= 0; i--) process_finish(live[i]);
   return wait;
 }
 

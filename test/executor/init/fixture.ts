@@ -1,0 +1,172 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { buildInit } from "../../../src/executor/init/build.ts";
+import {
+  encodeFrame,
+  encodeInput,
+  encodeStart,
+  FrameDecoder,
+  FrameType,
+  parseExit,
+  type Frame,
+  type StartSpec,
+} from "../../../src/executor/init/frames.ts";
+
+/** Where init runs: as process 1 of namespaces of its own, or among the processes of this machine as in a Pod. */
+export type Place = "jailed" | "plain";
+export const PLACES: readonly Place[] = ["jailed", "plain"];
+
+let built: Promise<string> | null = null;
+
+/** The path of init, compiled once for all tests of this run. */
+export function initBinary(): Promise<string> {
+  built ??= (async () => {
+    const directory = mkdtempSync("/tmp/sandbox-init-");
+    process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+    await buildInit(join(directory, "init"));
+    return join(directory, "init");
+  })();
+  return built;
+}
+
+export type Ended = {
+  stdout: string;
+  stderr: string;
+  result: string;
+  /** What waitpid said. */
+  status: number;
+  exit: ReturnType<typeof parseExit>;
+};
+
+type Waiter = { isMet: (frame: Frame) => boolean; resolve: (frame: Frame) => void; reject: (error: Error) => void };
+
+/** A running init, spoken to in frames. */
+export class Init {
+  readonly frames: Frame[] = [];
+  readonly child: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  /** Resolves at the end of what init sent, with its exit code. */
+  readonly ended: Promise<number>;
+  #waiters: Waiter[] = [];
+  #lastId = 0;
+
+  static async start(place: Place): Promise<Init> {
+    const binary = await initBinary();
+    const command =
+      place === "plain" ? [binary, "init"] : [...JAIL, "--ro-bind", binary, "/init", "--", "/init", "init"];
+    const init = new Init(Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe" }));
+    await init.until((frame) => frame.type === FrameType.READY);
+    return init;
+  }
+
+  private constructor(child: Bun.Subprocess<"pipe", "pipe", "pipe">) {
+    this.child = child;
+    this.ended = this.#read();
+  }
+
+  /** A number that no process has had. */
+  newId(): number {
+    return ++this.#lastId;
+  }
+
+  /** Writes bytes in one piece. */
+  send(...frames: Uint8Array[]): void {
+    void this.child.stdin.write(Buffer.concat(frames));
+    void this.child.stdin.flush();
+  }
+
+  /** Starts a program with its whole input; returns its number. */
+  start(spec: Partial<StartSpec> & { argv: string[] }, { stdin = "", job = "" } = {}): number {
+    const id = this.newId();
+    this.send(
+      encodeFrame(FrameType.START, id, encodeStart({ env: { PATH: "/usr/bin:/bin" }, cwd: "/tmp", ...spec })),
+      ...encodeInput(FrameType.JOB, id, Buffer.from(job)),
+      ...encodeInput(FrameType.STDIN, id, Buffer.from(stdin)),
+    );
+    return id;
+  }
+
+  sh(script: string, input: { stdin?: string; job?: string } = {}): number {
+    return this.start({ argv: ["/bin/sh", "-c", script] }, input);
+  }
+
+  python(code: string): number {
+    return this.start({ argv: ["/usr/bin/python3", "-I", "-S", "-c", code] });
+  }
+
+  /** The first frame, of those that came and that will come, that is as wanted. */
+  until(isMet: (frame: Frame) => boolean): Promise<Frame> {
+    const there = this.frames.find(isMet);
+    if (there !== undefined) return Promise.resolve(there);
+    const { promise, resolve, reject } = Promise.withResolvers<Frame>();
+    this.#waiters.push({ isMet, resolve, reject });
+    return promise;
+  }
+
+  frame(type: number, id: number): Promise<Frame> {
+    return this.until((frame) => frame.type === type && frame.id === id);
+  }
+
+  text(type: number, id: number): string {
+    const parts = this.frames.filter((frame) => frame.type === type && frame.id === id);
+    return Buffer.concat(parts.map(({ payload }) => payload)).toString();
+  }
+
+  /** Resolves once a process has written `text` to its stdout. */
+  async printed(id: number, text: string): Promise<void> {
+    await this.until(() => this.text(FrameType.STDOUT, id).includes(text));
+  }
+
+  async exit(id: number): Promise<Ended> {
+    const { payload } = await this.frame(FrameType.EXIT, id);
+    const exit = parseExit(payload);
+    return {
+      stdout: this.text(FrameType.STDOUT, id),
+      stderr: this.text(FrameType.STDERR, id),
+      result: this.text(FrameType.RESULT, id),
+      status: exit.waitStatus,
+      exit,
+    };
+  }
+
+  /** Kills an execution; resolves when nothing of it is left. */
+  async kill(id: number): Promise<void> {
+    this.send(encodeFrame(FrameType.KILL, id));
+    await this.frame(FrameType.KILLED, id);
+  }
+
+  /** Resolves once init has handled all that was sent before. */
+  async ping(): Promise<void> {
+    const mark = Buffer.from(`mark ${this.newId()}`);
+    this.send(encodeFrame(FrameType.PING, 0, mark));
+    await this.until((frame) => frame.type === FrameType.PONG && mark.equals(frame.payload));
+  }
+
+  /** Ends init and all of its processes. */
+  async close(): Promise<number> {
+    void this.child.stdin.end();
+    return this.ended;
+  }
+
+  async #read(): Promise<number> {
+    const decoder = new FrameDecoder();
+    for await (const chunk of this.child.stdout)
+      for (const frame of decoder.push(chunk)) this.#take({ ...frame, payload: Buffer.from(frame.payload) });
+    const code = await this.child.exited;
+    for (const { reject } of this.#waiters) reject(new Error(`init ended with ${code}`));
+    return code;
+  }
+
+  #take(frame: Frame): void {
+    this.frames.push(frame);
+    const met = this.#waiters.filter(({ isMet }) => isMet(frame));
+    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    for (const { resolve } of met) resolve(frame);
+  }
+}
+
+const JAIL = [
+  ...["bwrap", "--unshare-all", "--die-with-parent", "--as-pid-1", "--ro-bind", "/usr", "/usr"],
+  ...["--unshare-user", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"],
+  ...["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"],
+  ...["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"],
+];
