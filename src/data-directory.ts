@@ -7,11 +7,10 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  realpathSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { ConfigError } from "./config.ts";
 
 /** Longest path of a unix socket, in bytes (sun_path without its final NUL). */
@@ -30,11 +29,8 @@ export type DataDirectory = {
   executor: string;
 };
 
-/**
- * Makes the data directory, or checks that it is one, and gives everything its mode. With `sandboxUsers`, sandboxes run
- * under users of their own, who must be able to pass through every directory above it. Throws ConfigError.
- */
-export function openDataDirectory(path: string, options: { sandboxUsers: boolean }): DataDirectory {
+/** Makes the data directory, or checks that it is one, and gives everything its mode. Throws ConfigError. */
+export function openDataDirectory(path: string): DataDirectory {
   const socket = join(path, "executor/socket");
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH)
     throw new ConfigError(
@@ -51,7 +47,6 @@ export function openDataDirectory(path: string, options: { sandboxUsers: boolean
   } catch (error) {
     throw unusable(path, error);
   }
-  if (options.sandboxUsers) checkPassable(path);
   return open;
 }
 
@@ -85,16 +80,6 @@ function makeDirectory(path: string, mode: number): void {
 function setMode(path: string, mode: number): void {
   const { uid, mode: present } = statSync(path);
   if ((present & 0o7777) !== mode && (uid === process.getuid?.() || process.getuid?.() === 0)) chmodSync(path, mode);
-}
-
-function checkPassable(path: string): void {
-  for (let above = dirname(realpathSync(path)); ; above = dirname(above)) {
-    if ((statSync(above).mode & 0o001) === 0)
-      throw new ConfigError(
-        `DATA_DIR=${path} can't be reached by the users of sandboxes: chmod o+x ${above}, or choose another directory`,
-      );
-    if (above === dirname(above)) return;
-  }
 }
 
 function unusable(path: string, error: unknown): unknown {

@@ -56,8 +56,7 @@ export async function executorCommand(argv: string[]): Promise<number> {
   }
   const config = loadConfig(process.env, flags);
   process.umask(0o022);
-  const asRoot = process.getuid?.() === 0 && !config.disableBwrap;
-  const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
+  const directory = openDataDirectory(config.dataDir);
   const listen = options.listen ?? { unix: join(directory.executor, "socket") };
   const token = options.listen === null ? null : takeToken();
   const lock = await lockOf(directory);

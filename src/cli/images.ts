@@ -22,9 +22,7 @@ export async function imagesCommand(argv: string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const directory = openDataDirectory(loadConfig(process.env, flags).dataDir, {
-    sandboxUsers: process.getuid?.() === 0,
-  });
+  const directory = openDataDirectory(loadConfig(process.env, flags).dataDir);
   if (verb === "list" && name === undefined) {
     process.stdout.write(
       listImages(directory.path)

@@ -70,7 +70,7 @@ function parse(words: readonly string[]): Command | null {
 async function withKeys(config: ReturnType<typeof loadConfig>, work: (keys: Keys) => Promise<number>): Promise<number> {
   if (config.database.kind !== "sqlite")
     throw new ConfigError("DATABASE_URL: this version keeps keys in SQLite only; use the API (/api/v1/keys)");
-  openDataDirectory(config.dataDir, { sandboxUsers: false });
+  openDataDirectory(config.dataDir);
   const sql = openSqlite(config.database.path);
   try {
     return await work(new Keys({ store: new SqlKeyStore(sql), clock: systemClock, configured: config.apiKeys }));

@@ -27,7 +27,7 @@ export class TestExecutor {
 
   static async start(options: Partial<ExecutorOptions> = {}): Promise<TestExecutor> {
     const dataDir = await mkdtemp("/tmp/sandbox-test-");
-    const directory = openDataDirectory(dataDir, { sandboxUsers: process.getuid?.() === 0 });
+    const directory = openDataDirectory(dataDir);
     const lines: string[] = [];
     const log = createLog({ level: "debug", format: "text", write: (line) => void lines.push(line) });
     const executor = await startExecutor({

@@ -33,7 +33,7 @@ export class TestJail {
 
   static async open(options: { useCgroups?: boolean; dataDir?: string } = {}): Promise<TestJail> {
     const dataDir = options.dataDir ?? (await mkdtemp("/tmp/sandbox-jail-"));
-    openDataDirectory(dataDir, { sandboxUsers: false });
+    openDataDirectory(dataDir);
     const jail = await BwrapJail.open({ uidBase: 600_000, ...options, dataDir });
     await jail.cleanUpLeftovers();
     return new TestJail(jail, dataDir);
