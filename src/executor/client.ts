@@ -104,11 +104,13 @@ export class HttpExecutor implements Executor {
     headers: Headers,
     signal?: AbortSignal,
   ): Promise<FileRead> {
-    if (this.#authorization === null) headers.set(LOCAL_READER, "1");
+    const isLocal = this.#authorization === null;
+    if (isLocal) headers.set(LOCAL_READER, "1");
     const response = await this.#call(filePath(sandboxId, path), { method, headers, signal }, [416]);
     const { status, headers: answered } = response;
     const [file, start, end] = answered.get(FILE_HANDLE)?.split(" ") ?? [];
-    if (file === undefined) return { status, headers: answered, body: response.body };
+    // An executor elsewhere is in a container of somebody's image: it may not name files of this host.
+    if (file === undefined || !isLocal) return { status, headers: answered, body: response.body };
     answered.set("Content-Length", String(Number(end) - Number(start)));
     return { status, headers: answered, body: Bun.file(file).slice(Number(start), Number(end)) };
   }
