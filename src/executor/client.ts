@@ -19,6 +19,10 @@ import type {
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
 export type ExecutorAddress = { unix: string } | { url: string; token: string };
 
+/** Both output streams of a record, escaped. */
+const MAX_JSON_BYTES = 128 * 1024 ** 2;
+const MAX_REFUSAL_BYTES = 64 * 1024;
+
 type Call = {
   method?: string;
   json?: unknown;
@@ -144,7 +148,9 @@ export class HttpExecutor implements Executor {
   async #json<T>(path: string, call: Call = {}): Promise<T> {
     const response = await this.#call(path, call);
     try {
-      return (await response.json()) as T;
+      return (
+        this.#authorization === null ? await response.json() : JSON.parse(await text(response, MAX_JSON_BYTES))
+      ) as T;
     } catch (error) {
       throw unavailable(error);
     }
@@ -200,9 +206,20 @@ function filePath(sandboxId: string, path: string): string {
   return `/sandboxes/${sandboxId}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
 }
 
+/** A body that may be anybody's: one that is longer is cut off. */
+async function text(response: Response, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > maxBytes) throw new Error(`the executor's answer is longer than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
 async function refusalOf(response: Response): Promise<AppError> {
-  const text = await response.text().catch(() => "");
-  const { code, message } = parseRefusal(text);
+  const { code, message } = parseRefusal(await text(response, MAX_REFUSAL_BYTES).catch(() => ""));
   const retryAfter = Number(response.headers.get("retry-after") ?? Number.NaN);
   const options = Number.isNaN(retryAfter) ? {} : { retryAfterS: retryAfter };
   if (code === undefined) return new AppError("internal", `the executor answered ${response.status}`, options);

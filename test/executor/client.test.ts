@@ -13,3 +13,21 @@ test("an executor in a Pod can't have a file of this host read", async () => {
   const { body } = await executor.readFile("s", "file", "GET", new Headers());
   expect(await new Response(body).text()).toBe("its own");
 });
+
+test("an executor that never stops answering is left", async () => {
+  let sent = 0;
+  const block = new Uint8Array(1024 ** 2).fill(32);
+  const pull = (out: ReadableStreamDefaultController<Uint8Array>): void => {
+    if (sent++ < 400) out.enqueue(block);
+    else out.close();
+  };
+  using hostile = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: () => new Response(new ReadableStream({ pull })),
+  });
+  const executor = new HttpExecutor({ url: `http://127.0.0.1:${hostile.port}`, token: "x" });
+  const error = await executor.health().catch((one: unknown) => one);
+  expect(error).toMatchObject({ code: "executor_unavailable" });
+  expect(sent).toBeLessThan(200);
+});
