@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 struct buffer frame_queue;
+bool frames_are_urgent;
 
 static void write_header(uint8_t *at, uint8_t type, uint32_t id, size_t n) {
   memset(at, 0, HEADER_BYTES);
@@ -19,6 +20,7 @@ uint8_t *frame_reserve(size_t n) { return buffer_reserve(&frame_queue, HEADER_BY
 void frame_commit(uint8_t type, uint32_t id, size_t n) {
   write_header(frame_queue.data + frame_queue.end, type, id, n);
   frame_queue.end += HEADER_BYTES + n;
+  frames_are_urgent |= type != STARTED;
 }
 
 void frame_send(uint8_t type, uint32_t id, const void *payload, size_t n) {
@@ -35,12 +37,14 @@ void frame_number(uint8_t type, uint32_t id, uint32_t number) {
 void frame_text(uint8_t type, uint32_t id, const char *text) { frame_send(type, id, text, strlen(text)); }
 
 bool frames_flush(void) {
+  if (!frames_are_urgent) return true;
   while (buffer_length(&frame_queue) > 0) {
     ssize_t n = write(1, frame_queue.data + frame_queue.start, buffer_length(&frame_queue));
     if (n < 0 && errno == EAGAIN) return true;
     if (n < 0 && errno != EINTR) return false;
     if (n > 0) buffer_drop(&frame_queue, (size_t)n);
   }
+  frames_are_urgent = false;
   return true;
 }
 

@@ -34,6 +34,8 @@ void frame_text(uint8_t type, uint32_t id, const char *text);
 /* A frame whose payload of at most n bytes is filled in at the returned place; it is none until frame_commit. */
 uint8_t *frame_reserve(size_t n);
 void frame_commit(uint8_t type, uint32_t id, size_t n);
+/* Whether a frame waits that should not wait for others. */
+extern bool frames_are_urgent;
 /* Writes what the executor takes now. False when it is gone. */
 bool frames_flush(void);
 
@@ -51,7 +53,7 @@ void command_free(struct command *c);
 
 enum { IN_STDIN, IN_JOB, INPUTS };
 enum { OUT_STDOUT, OUT_STDERR, OUT_RESULT, OUTPUTS };
-enum { PIPES = INPUTS + OUTPUTS, MAX_PROCESSES = 256 };
+enum { PIPES = INPUTS + OUTPUTS, MAX_PROCESSES = 256, NEW_MS = 3 };
 
 struct input { int fd; bool ends, nonblocking, used; struct buffer held; };
 /* left: bytes that were in the pipe when the leader ended. */
@@ -70,6 +72,9 @@ struct process {
   int startup;       /* pipe that ends when the exec has happened, or gives its errno; else -1 */
   bool asked;        /* the zygote has its pipes and has not answered */
   uint64_t asked_ms;
+  /* For NEW_MS from here on the executor is not woken for STARTED or RESULT alone: most programs end within that time. */
+  bool is_new;
+  uint64_t started_ms;
   uint64_t signals;  /* bit set of what is to be sent once there is a pid */
   bool exited;
   int status;

@@ -99,13 +99,14 @@ static void watch_process(struct process *p) {
   for (int i = 0; i < INPUTS; i++)
     if (buffer_length(&p->in[i].held) > 0) watch(p->in[i].fd, POLLOUT, PROCESS_IN, p, i);
   if (p->exited || frames_are_full()) return;
-  for (int i = 0; i < OUTPUTS; i++) watch(p->out[i].fd, POLLIN, PROCESS_OUT, p, i);
+  for (int i = 0; i < OUTPUTS; i++)
+    if (i != OUT_RESULT || !p->is_new) watch(p->out[i].fd, POLLIN, PROCESS_OUT, p, i);
 }
 
 /* New frames come last: what they start can't be mistaken for what this poll was about. */
 static void watch_all(int signals) {
   watch_count = 0;
-  watch(1, buffer_length(&frame_queue) > 0 ? POLLOUT : 0, EXECUTOR_OUT, NULL, 0);
+  watch(1, frames_are_urgent ? POLLOUT : 0, EXECUTOR_OUT, NULL, 0);
   watch(zygote_socket(), POLLIN, ZYGOTE_ANSWER, NULL, 0);
   for (int i = 0; i < live_count; i++) watch_process(live[i]);
   watch(signals, POLLIN, CHILDREN, NULL, 0);
@@ -135,11 +136,24 @@ static void handle(const struct watch *w, const struct pollfd *poll) {
   }
 }
 
+static int earlier(int wait, int other) { return wait < 0 || other < wait ? other : wait; }
+
+static int grow_old(struct process *p, int wait) {
+  uint64_t age = now_ms() - p->started_ms;
+  if (age < NEW_MS) return earlier(wait, NEW_MS - (int)age);
+  p->is_new = false;
+  frames_are_urgent = true;
+  return wait;
+}
+
 /* What goes on without events; returns how long to wait for one at most. */
 static int tick(void) {
   int wait = zygote_tick();
-  if (kill_tick()) wait = KILL_PAUSE_MS;
-  for (int i = live_count - 1; i >= 0; i--) process_finish(live[i]);
+  if (kill_tick()) wait = earlier(wait, KILL_PAUSE_MS);
+  for (int i = live_count - 1; i >= 0; i--) {
+    if (live[i]->is_new) wait = grow_old(live[i], wait);
+    process_finish(live[i]);
+  }
   return wait;
 }
 

@@ -146,6 +146,8 @@ static void send_signal(const struct process *p, int number) {
 
 void process_started(struct process *p) {
   close_theirs(p);
+  p->is_new = true;
+  p->started_ms = now_ms();
   frame_number(STARTED, p->id, (uint32_t)p->pid);
   for (int i = 0; i < INPUTS; i++) process_write(p, &p->in[i]);
   for (uint32_t number = 1; p->signals != 0; number++, p->signals >>= 1)
