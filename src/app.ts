@@ -2,18 +2,15 @@ import { hostname } from "node:os";
 import { Changes } from "./changes.ts";
 import { systemClock } from "./clock.ts";
 import { ConfigError, isLoopback, type Config } from "./config.ts";
-import { lockDataDirectory, openDataDirectory } from "./data-directory.ts";
 import type { Execution } from "./executions/execution.ts";
 import { Executions } from "./executions/executions.ts";
 import { AllowList } from "./executor/egress/allow-list.ts";
-import { resolveImage } from "./executor/images.ts";
-import { ensureExecutor } from "./executor/spawn.ts";
+import { openHome } from "./home.ts";
 import { createServer } from "./http/server.ts";
 import { newRequestId } from "./id.ts";
 import { Keys } from "./keys/keys.ts";
 import type { Log } from "./log.ts";
 import { Metrics } from "./metrics.ts";
-import { LocalProvisioner } from "./provisioners/local/local-provisioner.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { Session } from "./sessions/session.ts";
 import { DependencyInstaller } from "./sessions/dependency-installer.ts";
@@ -21,7 +18,6 @@ import { Sessions, type SessionRules } from "./sessions/sessions.ts";
 import { SqlExecutionStore } from "./stores/execution-store.ts";
 import { SqlKeyStore } from "./stores/key-store.ts";
 import { SqlSessionStore } from "./stores/session-store.ts";
-import { openSqlite } from "./stores/sqlite.ts";
 import { SqlTemplateStore } from "./stores/template-store.ts";
 import { Templates } from "./templates/templates.ts";
 import { VERSION } from "./version.ts";
@@ -43,14 +39,8 @@ const DRAIN_MS = 10_000;
 
 /** Builds the service from its configuration and starts it. Throws ConfigError for what the operator must change. */
 export async function startApp(config: Config, log: Log): Promise<App> {
-  if (config.database.kind !== "sqlite" || config.provisioner !== "local" || config.s3 !== null)
-    throw new ConfigError(
-      "this version runs on one machine only: leave DATABASE_URL, PROVISIONER and S3_ENDPOINT_URL unset",
-    );
-  const asRoot = process.getuid?.() === 0;
-  const directory = openDataDirectory(config.dataDir, { sandboxUsers: asRoot });
-  const lock = lockDataDirectory(directory);
-  const sql = openSqlite(config.database.path);
+  const home = await openHome(config, log);
+  const { sql, provisioner } = home;
   const clock = systemClock;
   const owner = `${hostname()}-${process.pid}-${newRequestId().slice(0, 8)}`;
 
@@ -65,13 +55,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   const metrics = new Metrics({
     activeSessions: () => sessionStore.countLive(),
     warmPoolSizes: async () =>
-      Object.entries(await provisioner.warmSizes()).map(([template, size]) => ({ template, size })),
-  });
-  const provisioner = new LocalProvisioner({
-    connect: () => ensureExecutor(config),
-    checkImage: (imageUrl) => void resolveImage(config.dataDir, imageUrl),
-    maxRunning: config.maxRunningPerSession,
-    maxProcesses: config.maxProcesses,
+      Object.entries((await provisioner.warmSizes?.()) ?? {}).map(([template, size]) => ({ template, size })),
   });
   const bounds = { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs };
   const installer = new DependencyInstaller({
@@ -131,7 +115,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     },
     owner,
   });
-  const vitals = new ServiceVitals({ version: VERSION, sql, provisioner, scheduler });
+  const vitals = new ServiceVitals({ version: VERSION, home, scheduler });
   const server = createServer({
     sessions,
     executions,
@@ -145,14 +129,13 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   });
 
   await templates.seed();
-  // The lock says that whoever held a lease is dead, so its work goes on now and not when the lease runs out.
-  await Promise.all([sessionStore.releaseAll(), executionStore.releaseAll()]);
+  // Whoever held a lease is dead then, so its work goes on now and not when the lease runs out.
+  if (home.isAlone) await Promise.all([sessionStore.releaseAll(), executionStore.releaseAll()]);
   await sayAccess(config, keys, log);
   const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
   let stopping: Promise<void> | null = null;
-  // The executor is started before it is needed, so that the first session does not wait for it.
-  const ready = provisioner.executorOf().then(
+  const ready = home.ready().then(
     () => {
       if (stopping !== null) return;
       scheduler.start();
@@ -173,9 +156,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     log.info("server.draining");
     await server.stop(DRAIN_MS);
     await scheduler.stop();
-    if (!config.executorLinger) await provisioner.shutdown();
-    await sql.close();
-    lock.release();
+    await home.close();
     log.info("server.stopped");
   };
   return { url, ready, stop: () => (stopping ??= stop()) };

@@ -16,6 +16,7 @@ import {
   type Environment,
   type Setting,
 } from "./setting.ts";
+import { CLUSTER_SETTINGS } from "./settings-cluster.ts";
 
 const LOG_LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 const LOG_FORMATS: readonly LogFormat[] = ["json", "text"];
@@ -300,6 +301,7 @@ export const SETTINGS = {
     max: 10_000_000,
     about: "requests of a tenant in a minute; -1 off",
   }),
+  ...CLUSTER_SETTINGS,
   sandboxUidBase: whole("SANDBOX_UID_BASE", {
     default: 200_000,
     min: 1000,

@@ -1,11 +1,17 @@
 import { AppError } from "./errors.ts";
 import type { Check } from "./executor/protocol.ts";
 import type { Vitals } from "./http/health.ts";
-import type { LocalProvisioner } from "./provisioners/local/local-provisioner.ts";
+import type { Home } from "./home.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
-import type { Sql } from "./stores/sql.ts";
 
-export type VitalsDeps = { version: string; sql: Sql; provisioner: LocalProvisioner; scheduler: Scheduler };
+export type VitalsDeps = {
+  version: string;
+  home: Pick<Home, "sql" | "objects" | "provisioner">;
+  scheduler: Scheduler;
+};
+
+/** A hash that no blob has: asking for it reaches the store all the same. */
+const NO_BLOB = "0".repeat(64);
 
 /** How the service is, by asking its parts. */
 export class ServiceVitals implements Vitals {
@@ -29,17 +35,18 @@ export class ServiceVitals implements Vitals {
   }
 
   async checks(): Promise<Check[]> {
+    const { sql, objects, provisioner } = this.#d.home;
     const database = check("database", async () => {
-      await this.#d.sql.query("SELECT 1 AS one");
-      return this.#d.sql.dialect.name;
+      await sql.query("SELECT 1 AS one");
+      return sql.dialect.name;
     });
-    let isolation: Check[] = [];
-    const executor = check("executor", async () => {
-      const health = await (await this.#d.provisioner.executorOf()).health();
-      isolation = health.isolation;
-      return `pid ${health.pid}, ${health.sandboxes} sandboxes, ${health.runningExecutions} running`;
+    const blobs = check("objects", async () => {
+      await objects.has(NO_BLOB);
+      return "reachable";
     });
-    return [await database, await executor, ...isolation];
+    const sandboxes = check("sandboxes", async () => `${(await provisioner.list()).size} kept`);
+    const own = provisioner.checks?.().catch(() => []) ?? Promise.resolve([]);
+    return [await database, await blobs, await sandboxes, ...(await own)];
   }
 
   async sync(): Promise<Record<string, number>> {

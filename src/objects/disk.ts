@@ -1,30 +1,31 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { link, mkdir, open, opendir, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { link, mkdir, open, opendir, readdir, readFile, rename, rm, stat, unlink, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { BlobBody, BlobListing, ByteRange, Manifest, Objects, PutOptions, StoredBlob } from "./objects.ts";
-import { readVerified } from "./verified-stream.ts";
+import { checkedHash, checkedWorkspace } from "./names.ts";
+import { Turns } from "./turns.ts";
+import { damaged, verifiedStream, type Source } from "./verified-stream.ts";
 
-const SHA256 = /^[0-9a-f]{64}$/;
-const WORKSPACE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const CHUNK_BYTES = 256 * 1024;
 
 /** `blobs/<2 digits>/<62 digits>`, `manifests/<workspace>/<version>.json`, and `incoming/` for what is being written. */
 class DiskObjects implements Objects {
   readonly #path: string;
+  /** One by one what gives a blob its time, and what deletes it for its time. */
+  readonly #turns = new Turns();
 
   constructor(path: string) {
     this.#path = path;
   }
 
   #blob(sha256: string): string {
-    if (!SHA256.test(sha256)) throw new AppError("bad_request", "a blob is named by 64 hexadecimal digits");
-    return join(this.#path, "blobs", sha256.slice(0, 2), sha256.slice(2));
+    return join(this.#path, "blobs", checkedHash(sha256).slice(0, 2), sha256.slice(2));
   }
 
   #manifests(workspace: string): string {
-    if (!WORKSPACE.test(workspace)) throw new AppError("bad_request", "not the name of a workspace");
-    return join(this.#path, "manifests", workspace);
+    return join(this.#path, "manifests", checkedWorkspace(workspace));
   }
 
   put(body: ReadableStream<Uint8Array>, options: PutOptions = {}): Promise<StoredBlob> {
@@ -35,7 +36,7 @@ class DiskObjects implements Objects {
       await handle.sync();
       const target = this.#blob(blob.sha256);
       await this.#makeDirectory(dirname(target));
-      await rename(temporary, target);
+      await this.#turns.take(target, () => rename(temporary, target));
       await syncDirectory(dirname(target));
       return blob;
     });
@@ -73,7 +74,7 @@ class DiskObjects implements Objects {
       if (!(start >= 0 && start <= end && end <= size))
         throw new AppError("range_not_satisfiable", `the blob has ${size} bytes`);
       const whole = start === 0 && end === size;
-      return { size, body: readVerified(handle, start, end, whole ? sha256 : null) };
+      return { size, body: verifiedStream(fileSource(handle, start, end), whole ? sha256 : null) };
     } catch (error) {
       await handle.close();
       throw translated(error);
@@ -84,8 +85,23 @@ class DiskObjects implements Objects {
     return (await ifThere(stat(this.#blob(sha256))))?.size ?? null;
   }
 
-  async delete(sha256: string): Promise<boolean> {
-    return (await ifThere(unlink(this.#blob(sha256)).then(() => true))) ?? false;
+  renew(sha256: string, sinceMs: number): Promise<boolean> {
+    const path = this.#blob(sha256);
+    return this.#turns.take(path, async () => {
+      const found = await ifThere(stat(path));
+      const now = new Date();
+      if (found !== null && found.mtimeMs < sinceMs) await utimes(path, now, now);
+      return found !== null;
+    });
+  }
+
+  async delete(sha256: string, storedBeforeMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const path = this.#blob(sha256);
+    return this.#turns.take(path, async () => {
+      const found = await ifThere(stat(path));
+      if (found === null || found.mtimeMs >= storedBeforeMs) return false;
+      return (await ifThere(unlink(path).then(() => true))) ?? false;
+    });
   }
 
   async *blobs(): AsyncIterable<BlobListing> {
@@ -96,6 +112,19 @@ class DiskObjects implements Objects {
         if (found !== null) yield { sha256: prefix + name, size: found.size, storedMs: Math.floor(found.mtimeMs) };
       }
     }
+  }
+
+  async removeUnfinished(begunBeforeMs: number): Promise<void> {
+    const incoming = join(this.#path, "incoming");
+    for (const name of (await ifThere(readdir(incoming))) ?? []) {
+      const path = join(incoming, name);
+      // What is still written to has a young time.
+      if (((await ifThere(stat(path)))?.mtimeMs ?? Infinity) < begunBeforeMs) await rm(path, { force: true });
+    }
+  }
+
+  presign(): Promise<null> {
+    return Promise.resolve(null);
   }
 
   async putManifest(workspace: string, manifest: Manifest): Promise<void> {
@@ -119,9 +148,32 @@ class DiskObjects implements Objects {
     return names.map((name) => Number.parseInt(name, 10)).toSorted((a, b) => a - b);
   }
 
-  async deleteManifests(workspace: string): Promise<void> {
-    await rm(this.#manifests(workspace), { recursive: true, force: true });
+  async *workspaces(): AsyncIterable<string> {
+    yield* (await ifThere(readdir(join(this.#path, "manifests")))) ?? [];
   }
+
+  async deleteManifests(workspace: string, before?: number): Promise<void> {
+    const directory = this.#manifests(workspace);
+    if (before === undefined) return rm(directory, { recursive: true, force: true });
+    for (const version of await this.versions(workspace))
+      if (version < before) await rm(join(directory, `${version}.json`), { force: true });
+  }
+}
+
+/** Bytes `start` to before `end` of a file; fails when the file is too short. */
+function fileSource(handle: FileHandle, start: number, end: number): Source {
+  let at = start;
+  return {
+    async next() {
+      if (at === end) return null;
+      const buffer = new Uint8Array(Math.min(CHUNK_BYTES, end - at));
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) throw damaged();
+      at += bytesRead;
+      return buffer.subarray(0, bytesRead);
+    },
+    close: () => handle.close(),
+  };
 }
 
 async function receive(body: ReadableStream<Uint8Array>, handle: FileHandle, options: PutOptions): Promise<StoredBlob> {

@@ -11,6 +11,7 @@ export type BlobBody = {
   body: ReadableStream<Uint8Array>;
 };
 
+/** `storedMs`: when it was last stored or renewed, by the store's clock. */
 export type BlobListing = StoredBlob & { storedMs: number };
 
 export type ManifestEntry = {
@@ -32,10 +33,21 @@ export type PutOptions = {
   limitBytes?: number;
 };
 
+export type PresignOptions = {
+  /** Seconds for which the URL works, at most a day. */
+  expiresS: number;
+  /** Headers that the answer to the URL has. */
+  contentType: string;
+  contentDisposition: string;
+};
+
 /**
  * Content-addressed bytes, and manifests that name them. Bodies stream both ways: memory does not grow with them. What a
- * call has stored survives a crash of the machine; a call that failed leaves nothing. Throws AppError: `disk_full`,
- * `store_unavailable`, and what is said below.
+ * call has stored survives a crash of the machine; a call that failed leaves nothing that can be seen. Throws AppError:
+ * `disk_full`, `store_unavailable`, and what is said below.
+ *
+ * Blobs that no manifest names are garbage, which a collection deletes some time after they were stored. Who is about to
+ * name blobs in a manifest therefore stores or renews each of them before (`storeVersion` does all of it).
  */
 export interface Objects {
   /** Stores the bytes. The same bytes again are the same blob, whose `storedMs` is then renewed. */
@@ -44,15 +56,24 @@ export interface Objects {
   get(sha256: string, range?: ByteRange): Promise<BlobBody | null>;
   /** Its size, or null when there is no such blob. */
   has(sha256: string): Promise<number | null>;
-  delete(sha256: string): Promise<boolean>;
+  /** Has a blob count as stored now unless it was stored since `sinceMs`. False when there is no such blob. */
+  renew(sha256: string, sinceMs: number): Promise<boolean>;
+  /** With `storedBeforeMs`: only while it was last stored before then, also when somebody stores it meanwhile. */
+  delete(sha256: string, storedBeforeMs?: number): Promise<boolean>;
   /** Every blob, in no order. */
   blobs(): AsyncIterable<BlobListing>;
+  /** Removes what was begun before then and never came to its end. */
+  removeUnfinished(begunBeforeMs: number): Promise<void>;
+  /** A URL from which anybody can download the blob; null when there is no such blob or the store gives no URLs. */
+  presign(sha256: string, options: PresignOptions): Promise<string | null>;
 
   /** `file_conflict` when this version exists already. */
   putManifest(workspace: string, manifest: Manifest): Promise<void>;
   getManifest(workspace: string, version: number): Promise<Manifest | null>;
   /** The versions that exist, ascending. */
   versions(workspace: string): Promise<number[]>;
-  /** Removes every version; the blobs stay. Idempotent. */
-  deleteManifests(workspace: string): Promise<void>;
+  /** Every workspace that has a version, in no order. */
+  workspaces(): AsyncIterable<string>;
+  /** Removes every version, or those below `before`; the blobs stay. Idempotent. */
+  deleteManifests(workspace: string, before?: number): Promise<void>;
 }

@@ -53,6 +53,10 @@ describe("defaults", () => {
       requestsPerMinute: null,
       sandboxUidBase: 200_000,
       executorLinger: true,
+      databasePassword: null,
+      executorTokenSecret: null,
+      executorImage: "sandbox-control-plane:latest",
+      runtimeClass: null,
     });
   });
 

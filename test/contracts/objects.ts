@@ -147,6 +147,68 @@ export function objectsContract(name: string, open: () => Promise<ObjectsSubject
       expect(await textOf(await objects.get(hash))).toBe("short-lived");
     });
 
+    test("a renewed blob counts as stored now, unless it was stored lately", async () => {
+      const { sha256: hash } = await objects.put(streamOf("renewed"));
+      const storedMs = async () => {
+        for await (const blob of objects.blobs()) if (blob.sha256 === hash) return blob.storedMs;
+        return null;
+      };
+      const first = (await storedMs()) ?? 0;
+      await Bun.sleep(20);
+      expect(await objects.renew(hash, first - 1000)).toBe(true);
+      expect(await storedMs()).toBe(first);
+      expect(await objects.renew(hash, first + 1)).toBe(true);
+      expect(await storedMs()).toBeGreaterThan(first);
+      expect(await textOf(await objects.get(hash))).toBe("renewed");
+      expect(await objects.renew(sha256("nothing"), 0)).toBe(false);
+    });
+
+    test("a blob is deleted for its time only if nobody has stored it since", async () => {
+      const { sha256: hash } = await objects.put(streamOf("old"));
+      expect(await objects.delete(hash, Date.now() - 60_000)).toBe(false);
+      await Bun.sleep(20);
+      const old = Date.now();
+      await Bun.sleep(20);
+      await objects.put(streamOf("old"));
+      expect(await objects.delete(hash, old)).toBe(false);
+      expect(await textOf(await objects.get(hash))).toBe("old");
+      expect(await objects.delete(hash, Date.now() + 60_000)).toBe(true);
+      expect(await objects.has(hash)).toBeNull();
+    });
+
+    test("of a deletion for its time and a renewal at once, the renewal wins or says that the blob is gone", async () => {
+      for (let i = 0; i < 15; i++) {
+        const { sha256: hash } = await objects.put(streamOf(`raced ${i}`));
+        await Bun.sleep(20);
+        const now = Date.now();
+        const work = [() => objects.delete(hash, now), () => objects.renew(hash, now)];
+        if (i % 2 === 1) work.reverse();
+        const results = await Promise.all(work.map((one) => one()));
+        const isRenewed = results[i % 2 === 1 ? 0 : 1];
+        expect((await objects.has(hash)) !== null).toBe(isRenewed === true);
+      }
+    });
+
+    test("removing what is unfinished leaves what is whole and what is being written", async () => {
+      const { sha256: hash } = await objects.put(streamOf("whole"));
+      const slow = Promise.withResolvers<void>();
+      const begun = Promise.withResolvers<void>();
+      const source = new ReadableStream<Uint8Array>({
+        async pull(controller) {
+          begun.resolve();
+          await slow.promise;
+          controller.enqueue(Buffer.from("slow"));
+          controller.close();
+        },
+      });
+      const storing = objects.put(source);
+      await begun.promise;
+      await objects.removeUnfinished(Date.now() - 60_000);
+      slow.resolve();
+      expect((await storing).sha256).toBe(sha256("slow"));
+      expect(await textOf(await objects.get(hash))).toBe("whole");
+    });
+
     test("a reader may leave early", async () => {
       const { sha256: hash } = await objects.put(streamOf(new Uint8Array(3_000_000)));
       const found = await objects.get(hash);
@@ -195,6 +257,16 @@ export function objectsContract(name: string, open: () => Promise<ObjectsSubject
       expect(await objects.versions("sess_1")).toEqual([]);
       expect(await objects.versions("sess_10")).toEqual([1]);
       expect(await objects.versions("never")).toEqual([]);
+    });
+
+    test("older versions go, and every workspace that has one is named", async () => {
+      for (const version of [1, 2, 9, 10]) await objects.putManifest("sess_old", manifest(version));
+      await objects.deleteManifests("sess_old", 9);
+      expect(await objects.versions("sess_old")).toEqual([9, 10]);
+      const names: string[] = [];
+      for await (const workspace of objects.workspaces()) names.push(workspace);
+      expect(names).toEqual(expect.arrayContaining(["sess_10", "sess_old", "other"]));
+      expect(names).not.toContain("sess_1");
     });
 
     test("a name that would lead elsewhere is refused", async () => {

@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { AppError } from "../../src/errors.ts";
 import { openDiskObjects } from "../../src/objects/disk.ts";
 import type { Objects } from "../../src/objects/objects.ts";
+import { garbageContract } from "../contracts/garbage.ts";
 import { objectsContract } from "../contracts/objects.ts";
 
-objectsContract("disk", async () => {
+const opened = async () => {
   const path = await mkdtemp(join(tmpdir(), "objects-"));
   return {
     objects: await openDiskObjects(path),
@@ -16,7 +17,10 @@ objectsContract("disk", async () => {
       await rm(path, { recursive: true });
     },
   };
-});
+};
+
+objectsContract("disk", opened);
+garbageContract("disk", opened);
 
 describe("disk", () => {
   let path: string;

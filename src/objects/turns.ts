@@ -1,0 +1,18 @@
+/** Lets work on the same key happen one after the other. */
+export class Turns {
+  /** The end of the last work on each key that has any. */
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  /** Runs `work` when all that came before it for this key has ended. */
+  async take<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const turn = before.then(work);
+    const ended = turn.catch(() => {});
+    this.#last.set(key, ended);
+    try {
+      return await turn;
+    } finally {
+      if (this.#last.get(key) === ended) this.#last.delete(key);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { collectGarbage } from "../../src/objects/garbage.ts";
+import type { Manifest, ManifestEntry } from "../../src/objects/objects.ts";
+import { storeVersion } from "../../src/objects/versions.ts";
+import type { ObjectsSubject } from "./objects.ts";
+
+const GRACE_MS = 400;
+
+const entryOf = (text: string): ManifestEntry => ({
+  path: `${text}.txt`,
+  mode: "0644",
+  size: Buffer.byteLength(text),
+  sha256: createHash("sha256").update(text).digest("hex"),
+});
+
+/** What a collection of garbage keeps to on every object store. `open` gives one that is empty. */
+export function garbageContract(name: string, open: () => Promise<ObjectsSubject>): void {
+  describe(`${name}: garbage`, () => {
+    let subject: ObjectsSubject;
+    beforeAll(async () => {
+      subject = await open();
+    });
+    afterAll(() => subject.close());
+
+    const store = (workspace: string, texts: readonly string[]): Promise<Manifest> => {
+      const byPath = new Map(texts.map((text) => [entryOf(text).path, text]));
+      const read = (entry: ManifestEntry) => Promise.resolve(new Blob([byPath.get(entry.path) ?? ""]).stream());
+      return storeVersion(subject.objects, workspace, texts.map(entryOf), read, { graceMs: GRACE_MS });
+    };
+    const isThere = async (text: string) => (await subject.objects.has(entryOf(text).sha256)) !== null;
+    const collect = (graceMs = GRACE_MS) => collectGarbage(subject.objects, { graceMs, maxCandidates: 3 });
+
+    test("what no manifest names goes after the time of grace, what one names stays", async () => {
+      await store("kept", ["both", "kept"]);
+      await store("gone", ["both", "gone", "gone too"]);
+      await subject.objects.put(new Blob(["never named"]).stream());
+      await subject.objects.deleteManifests("gone");
+      expect(await collect(60_000)).toEqual({ deletedBlobs: 0, deletedBytes: 0 });
+      await Bun.sleep(GRACE_MS);
+      expect(await collect()).toEqual({ deletedBlobs: 3, deletedBytes: 23 });
+      const texts = ["both", "kept", "gone", "gone too", "never named"];
+      expect(await Promise.all(texts.map(isThere))).toEqual([true, true, false, false, false]);
+    });
+
+    test("versions count up, and a version's files are read once", async () => {
+      const first = await store("counted", ["a", "b"]);
+      const second = await store("counted", ["b", "c"]);
+      expect([first.version, second.version]).toEqual([1, 2]);
+      expect(await subject.objects.getManifest("counted", 2)).toEqual(second);
+      const read = () => Promise.reject(new Error("read again"));
+      const third = await storeVersion(subject.objects, "counted", ["b", "c"].map(entryOf), read);
+      expect(third.version).toBe(3);
+    });
+
+    test("a file that changed while it was stored is refused", async () => {
+      const changed = () => Promise.resolve(new Blob(["other bytes"]).stream());
+      const storing = storeVersion(subject.objects, "changed", [entryOf("announced")], changed);
+      expect(await storing.catch((error: unknown) => error)).toMatchObject({ code: "body_too_large" });
+      expect(await subject.objects.versions("changed")).toEqual([]);
+    });
+
+    test("a manifest that can't be read ends the collection before it deletes anything", async () => {
+      await store("unread", ["unread"]);
+      await subject.objects.put(new Blob(["unnamed"]).stream());
+      await Bun.sleep(GRACE_MS);
+      const broken = Object.create(subject.objects) as typeof subject.objects;
+      broken.getManifest = () => Promise.reject(new Error("unreadable"));
+      for (const method of ["blobs", "workspaces", "versions", "removeUnfinished", "delete"] as const)
+        broken[method] = (subject.objects[method] as (...a: never[]) => never).bind(subject.objects) as never;
+      const error = await collectGarbage(broken, { graceMs: GRACE_MS }).catch((caught: unknown) => caught);
+      expect(error).toEqual(new Error("unreadable"));
+      expect([await isThere("unread"), await isThere("unnamed")]).toEqual([true, true]);
+    });
+
+    test("many writers and collections at once: whatever a version names can be read", async () => {
+      const end = performance.now() + 2500;
+      const missing: string[] = [];
+      const check = async (manifest: Manifest) => {
+        for (const { path, sha256 } of manifest.entries)
+          if ((await subject.objects.has(sha256)) === null) missing.push(`${path} after ${manifest.version}`);
+      };
+      // Few different contents, so that what one workspace lets go another is about to name.
+      const writer = async (workspace: string, seed: number) => {
+        let random = seed;
+        const pick = (below: number) => (random = (random * 1_103_515_245 + 12_345) % 2 ** 31) % below;
+        let latest: Manifest | null = null;
+        while (performance.now() < end) {
+          const manifest = await store(
+            workspace,
+            Array.from({ length: 3 }, () => `content ${pick(12)}`),
+          );
+          if (latest !== null) await check(latest);
+          await subject.objects.deleteManifests(workspace, manifest.version);
+          await Bun.sleep(pick(GRACE_MS));
+          await check(manifest);
+          latest = manifest;
+          if (pick(3) > 0) continue;
+          await subject.objects.deleteManifests(workspace);
+          latest = null;
+          await Bun.sleep(pick(2 * GRACE_MS));
+        }
+      };
+      let deleted = 0;
+      const collector = async () => {
+        while (performance.now() < end) deleted += (await collect()).deletedBlobs;
+      };
+      const writers = Array.from({ length: 6 }, (_, i) => writer(`writer-${i}`, i + 1));
+      await Promise.all([...writers, collector(), collector()]);
+      expect(missing).toEqual([]);
+      expect(deleted).toBeGreaterThan(0);
+    }, 20_000);
+  });
+}
