@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmdirSync, statfsSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, rmdirSync, statfsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { missing, ok, weaker, type Finding } from "./doctor-finding.ts";
 
@@ -17,13 +17,6 @@ export function dataDirectory(dataDir: string): Finding {
     const { code = "" } = error as NodeJS.ErrnoException;
     return missing(name, `${dir} can't be written (${code})`, OTHER_DIRECTORY);
   }
-  const closed = process.getuid?.() === 0 ? impassable(dir) : null;
-  if (closed !== null)
-    return missing(
-      name,
-      `users of sandboxes can't pass through ${closed}`,
-      `chmod o+x ${closed}, or ${OTHER_DIRECTORY}`,
-    );
   return ok(name, dir === dataDir ? `${dataDir} can be written` : `${dataDir} can be made in ${dir}`);
 }
 
@@ -41,12 +34,4 @@ function nearest(path: string): string {
   let dir = path;
   while (!existsSync(dir)) dir = dirname(dir);
   return dir;
-}
-
-/** The first directory from `path` upwards that other users can't pass through, if there is one. */
-function impassable(path: string): string | null {
-  for (let dir = path; ; dir = dirname(dir)) {
-    if ((statSync(dir).mode & 0o001) === 0) return dir;
-    if (dir === dirname(dir)) return null;
-  }
 }
