@@ -37,6 +37,11 @@ function refusal(work: () => unknown): string {
 async function contender(user?: number): Promise<{ child: Bun.Subprocess; said: string }> {
   const source = `
     const { openDataDirectory, lockDataDirectory } = await import("${import.meta.dir}/../../src/data-directory.ts");
+    const user = ${user ?? null};
+    if (user !== null) {
+      process.setgroups([]);
+      process.setuid(user);
+    }
     try {
       globalThis.held = lockDataDirectory(openDataDirectory("${path}"));
       console.log("held");
@@ -44,8 +49,7 @@ async function contender(user?: number): Promise<{ child: Bun.Subprocess; said: 
     } catch (error) {
       console.log(error.message);
     }`;
-  const asUser = user === undefined ? [] : ["setpriv", "--reuid", String(user), "--clear-groups", "--"];
-  const child = Bun.spawn([...asUser, process.execPath, "-e", source], {
+  const child = Bun.spawn([process.execPath, "-e", source], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",
