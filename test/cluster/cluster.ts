@@ -6,7 +6,7 @@ import { join } from "node:path";
 export const HAS_CLUSTER = (process.env["KUBECONFIG"] ?? "") !== "";
 
 const LAB_KUBECTL = join(homedir(), ".cache/sandbox-lab/cache/bin/kubectl");
-const KUBECTL = Bun.which("kubectl") ?? (existsSync(LAB_KUBECTL) ? LAB_KUBECTL : "kubectl");
+export const KUBECTL = Bun.which("kubectl") ?? (existsSync(LAB_KUBECTL) ? LAB_KUBECTL : "kubectl");
 
 export type Said = { code: number; stdout: string; stderr: string };
 
@@ -67,7 +67,7 @@ export async function isInstalled(): Promise<boolean> {
 /** `kubectl port-forward` into sandbox-system, from a free port of this host. */
 export async function portForward(target: string, port: number): Promise<{ url: string; stop(): void }> {
   const command = [KUBECTL, "port-forward", target, `:${port}`, ...SYSTEM];
-  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
+  const child = Bun.spawn(command, { stdout: "pipe", stderr: "ignore" });
   const reader = child.stdout.getReader();
   let said = "";
   for (;;) {
