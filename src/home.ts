@@ -33,7 +33,7 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
       objects,
       provisioner: runner.provisioner,
       isAlone: config.database.kind === "sqlite",
-      ready: runner.ready,
+      ready: () => runner.ready(),
       close: async () => {
         await runner.close();
         await sql.close();

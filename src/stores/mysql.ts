@@ -15,7 +15,7 @@ const DIALECT: Dialect = {
     ` ON DUPLICATE KEY UPDATE ${columns.map((name) => `${name} = VALUES(${name})`).join(", ")}`,
 };
 
-const ATTEMPTS = 5;
+const ATTEMPTS = 10;
 const BACKOFF_MS = 10;
 
 /** MariaDB over a bounded pool of connections. */
