@@ -17,6 +17,7 @@ const DIALECT: Dialect = {
 
 const ATTEMPTS = 10;
 const BACKOFF_MS = 10;
+const MAX_BACKOFF_MS = 300;
 
 /** MariaDB over a bounded pool of connections. */
 class MysqlDatabase implements Sql {
@@ -80,7 +81,7 @@ class MysqlDatabase implements Sql {
         if (isLost) this.#pool.suspect();
         const again = wasUndone(error) || (isLost && repeatable && !error.maybeCommitted);
         if (!again || attempt === ATTEMPTS) throw translated(error);
-        await delay(BACKOFF_MS * 2 ** attempt * Math.random());
+        await delay(Math.min(BACKOFF_MS * 2 ** attempt, MAX_BACKOFF_MS) * Math.random());
       }
     }
   }

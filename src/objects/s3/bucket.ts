@@ -65,12 +65,14 @@ export class Bucket {
     } while (token !== undefined);
   }
 
-  /** Bytes `start` to before `end`, fewer where the object ends. */
-  async read(key: string, start: number, end: number): Promise<Uint8Array> {
+  /** Bytes `start` to before `end`, fewer where the object ends, in the chunks in which they came. */
+  async read(key: string, start: number, end: number): Promise<Uint8Array[]> {
     const input = { Bucket: this.name, Key: key, Range: `bytes=${start}-${end - 1}` };
     return this.transfer(async (abort) => {
       const { Body } = await this.s3.getObject(input, abort);
-      return (await Body?.transformToByteArray()) ?? new Uint8Array();
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of Body as unknown as AsyncIterable<Uint8Array>) chunks.push(chunk);
+      return chunks;
     });
   }
 

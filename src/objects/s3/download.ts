@@ -20,14 +20,16 @@ export async function openDownload(
   let key: string | null = null;
   let at = start;
 
-  const read = async (): Promise<Uint8Array | null> => {
+  /** The next piece, in chunks; null when there is no such object any more. */
+  const read = async (): Promise<Uint8Array[] | null> => {
     for (let attempt = 1; ; attempt++) {
       key ??= await locate();
       if (key === null) return null;
       try {
-        const piece = await bucket.read(key, at, Math.min(at + PIECE_BYTES, end));
-        at += piece.length;
-        return piece;
+        const chunks = await bucket.read(key, at, Math.min(at + PIECE_BYTES, end));
+        if (chunks.length === 0) throw damaged();
+        for (const { length } of chunks) at += length;
+        return chunks;
       } catch (error) {
         // One copy of the bytes may have given way to another meanwhile, or the connection may have broken.
         key = null;
@@ -35,16 +37,19 @@ export async function openDownload(
       }
     }
   };
-  let first = start === end ? new Uint8Array() : await read();
+  const first = start === end ? [] : await read();
   if (first === null) return null;
+  let chunks = first.values();
 
   return {
     async next() {
-      const piece = first !== null && first.length > 0 ? first : at < end ? await read() : new Uint8Array();
-      first = null;
-      if (piece === null) throw new AppError("store_unavailable", "the blob was deleted while it was read");
-      if (piece.length === 0 && at < end) throw damaged();
-      return piece.length === 0 ? null : piece;
+      const ready = chunks.next();
+      if (ready.done !== true) return ready.value;
+      if (at >= end) return null;
+      const more = await read();
+      if (more === null) throw new AppError("store_unavailable", "the blob was deleted while it was read");
+      chunks = more.values();
+      return chunks.next().value ?? null;
     },
     close: () => Promise.resolve(),
   };

@@ -3,8 +3,10 @@ import { AppError } from "../../errors.ts";
 import type { PutOptions, StoredBlob } from "../objects.ts";
 import type { Bucket } from "./bucket.ts";
 
-/** The least that S3 takes as a part; also what is kept in memory of a body. */
+/** The least that S3 takes as a part; and what is kept in memory of a body. */
 const PART_BYTES = 5 * 1024 ** 2;
+/** Room for a body at first, as most are small. */
+const FIRST_BYTES = 64 * 1024;
 /** The most that S3 copies at once. */
 const MAX_BYTES = 5 * 1024 ** 3;
 
@@ -56,25 +58,36 @@ async function move(bucket: Bucket, from: string, to: string): Promise<void> {
   await bucket.remove(from);
 }
 
-/** The body in pieces of exactly a part's size, but for the last. Throws `body_too_large`. */
+/**
+ * The body in pieces of exactly a part's size, but for the last. A piece is overwritten when the next is asked for. Throws
+ * `body_too_large`.
+ */
 async function* inParts(body: ReadableStream<Uint8Array>, limitBytes: number): AsyncIterable<Uint8Array> {
-  let chunks: Uint8Array[] = [];
+  let part = new Uint8Array(FIRST_BYTES);
   let kept = 0;
   let size = 0;
   for await (const chunk of body) {
     size += chunk.length;
     if (size > limitBytes) throw new AppError("body_too_large", `at most ${limitBytes} bytes`);
-    let rest = chunk;
-    while (kept + rest.length >= PART_BYTES) {
+    for (let rest = chunk; rest.length > 0;) {
       const head = rest.subarray(0, PART_BYTES - kept);
-      yield Buffer.concat([...chunks, head]);
+      if (kept + head.length > part.length) part = grown(part, kept);
+      part.set(head, kept);
+      kept += head.length;
       rest = rest.subarray(head.length);
-      [chunks, kept] = [[], 0];
+      if (kept < PART_BYTES) continue;
+      yield part;
+      kept = 0;
     }
-    if (rest.length > 0) chunks.push(rest);
-    kept += rest.length;
   }
-  if (kept > 0) yield Buffer.concat(chunks);
+  if (kept > 0) yield part.subarray(0, kept);
+}
+
+/** A whole part's room for what outgrew its first. */
+function grown(part: Uint8Array, kept: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(PART_BYTES);
+  larger.set(part.subarray(0, kept));
+  return larger;
 }
 
 /** A multipart upload. */
