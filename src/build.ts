@@ -8,7 +8,8 @@ const root = join(import.meta.dir, "..");
 async function commit(): Promise<string> {
   const given = process.env["BUILD_COMMIT"];
   if (given !== undefined || Bun.which("git") === null) return given ?? "";
-  const run = Bun.spawn(["git", "rev-parse", "--short", "HEAD"], { cwd: root, stdout: "pipe", stderr: "ignore" });
+  const describe = ["git", "describe", "--always", "--dirty", "--exclude=*"];
+  const run = Bun.spawn(describe, { cwd: root, stdout: "pipe", stderr: "ignore" });
   const text = await new Response(run.stdout).text();
   return (await run.exited) === 0 ? text.trim() : "";
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-import { VERSION } from "./version.ts";
+import { IS_COMPILED, VERSION } from "./version.ts";
 
 type Run = (argv: string[]) => Promise<number>;
 type Command = { about: string; load: () => Promise<Run> };
@@ -30,6 +30,9 @@ const COMMANDS: Record<string, Command> = {
   },
 };
 
+/** Those that make sandboxes, for which init must be there. */
+const WITH_SANDBOXES = new Set(["serve", "run", "doctor", "executor"]);
+
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(10)}${about}`);
   return `sandbox ${VERSION}: runs untrusted code in sandboxes and streams its output\n\nUsage: sandbox COMMAND [ARGUMENTS]\n\n${lines.join("\n")}\n\nsandbox COMMAND --help tells more.\n`;
@@ -56,6 +59,7 @@ async function main(argv: string[]): Promise<number> {
     return 2;
   }
   try {
+    if (!IS_COMPILED && WITH_SANDBOXES.has(name)) await (await import("./cli/source-init.ts")).compileInitFromSource();
     const run = await command.load();
     return await run(rest);
   } catch (error) {

@@ -8,7 +8,7 @@ describe("help and version", () => {
   test("--version names the release and the commit", async () => {
     const { code, stdout } = await command(["--version"]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(new RegExp(`^sandbox ${RegExp.escape(version)}(\\+[0-9a-f]+)?\n$`));
+    expect(stdout).toMatch(new RegExp(`^sandbox ${RegExp.escape(version)}(\\+[0-9a-f]+(-dirty)?)?\n$`));
   });
 
   test("--help lists every command", async () => {

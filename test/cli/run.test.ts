@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { copyFile, mkdtemp, rm } from "node:fs/promises";
+import { copyFile, cp, mkdtemp, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { EXECUTABLE } from "../e2e/server.ts";
 import { command, directoryOf, leftBy, start, startUnread, type Running } from "./command.ts";
@@ -47,6 +47,18 @@ describe("a service of its own", () => {
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "hello\n", stderr: "" });
     expect(await leftBy(pid)).toEqual([]);
     await rm(alone, { recursive: true });
+  });
+
+  test("is made from source as well, where nothing was built", async () => {
+    const root = join(import.meta.dir, "../..");
+    const copy = await mkdtemp("/tmp/sandbox-source-");
+    await cp(join(root, "src"), join(copy, "src"), { recursive: true });
+    await copyFile(join(root, "package.json"), join(copy, "package.json"));
+    await symlink(join(root, "node_modules"), join(copy, "node_modules"));
+    const options = { executable: process.execPath, cwd: copy };
+    const { code, stdout, stderr } = await command(["src/main.ts", "run", join(dir, "hello.py")], options);
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "hello\n", stderr: "" });
+    await rm(copy, { recursive: true });
   });
 
   test("shows output as it comes", async () => {
