@@ -63,7 +63,10 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
     }
     await Promise.all(Array.from({ length: 8 }, (_, i) => init.kill(1000 + i)));
     expect((await init.exit(init.sh("echo on"))).stdout).toBe("on\n");
-    if (place === "plain") expect(await openFiles()).toBeLessThan(10);
+    if (place === "jailed") return;
+    const deadline = performance.now() + 5000;
+    while ((await openFiles()) >= 10 && performance.now() < deadline) await Bun.sleep(20);
+    expect(await openFiles()).toBeLessThan(10);
   }, 10_000);
 
   test("skips frames that are too long, and says whose they were", async () => {
