@@ -103,9 +103,9 @@ describe.skipIf(minioMissing !== null)(minioMissing ?? "minio", () => {
         });
         return stream.pipeThrough(measure);
       };
-      const { sha256 } = await objects.put(measured(large(150)));
+      const { sha256 } = await objects.put(measured(large(80)));
       expect(await hashOf(measured((await objects.get(sha256))?.body ?? large(0)))).toBe(sha256);
-      expect(most).toBeLessThan(80 * MIB);
+      expect(most).toBeLessThan(60 * MIB);
     }, 60_000);
 
     test("what a crash left half written is removed when it is old", async () => {
