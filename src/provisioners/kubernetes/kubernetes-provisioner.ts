@@ -230,13 +230,13 @@ export class KubernetesProvisioner implements Provisioner {
     return [{ name: "kubernetes", ok: true, found }];
   }
 
+  /** A Pod that does not run yet counts as lost, so that its session is looked after until it does. */
   async list(): Promise<Map<string, SandboxState["status"]>> {
     await this.#watch.synced(SYNC_MS);
     const found = new Map<string, SandboxState["status"]>();
     for (const pod of this.#watch.all()) {
       const sessionId = pod.metadata?.annotations?.[SESSION_ID];
-      const { kind } = podState(pod);
-      if (sessionId !== undefined) found.set(sessionId, kind === "running" || kind === "starting" ? "running" : "lost");
+      if (sessionId !== undefined) found.set(sessionId, podState(pod).kind === "running" ? "running" : "lost");
     }
     return found;
   }
