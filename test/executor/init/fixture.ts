@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { join } from "node:path";
 import { buildInit } from "../../../src/executor/init/build.ts";
 import {
@@ -18,13 +18,17 @@ export const PLACES: readonly Place[] = ["jailed", "plain"];
 
 let built: Promise<string> | null = null;
 
-/** The path of init, compiled once for all tests of this run. */
+/**
+ * The path of init, compiled once for all tests of this run. The next run takes its place: nothing tells a test that it is
+ * the last one. Put there in one step, so that two runs at once do each other no harm.
+ */
 export function initBinary(): Promise<string> {
   built ??= (async () => {
-    const directory = mkdtempSync("/tmp/sandbox-init-");
-    process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
-    await buildInit(join(directory, "init"));
-    return join(directory, "init");
+    const path = join(import.meta.dir, "../../../dist/sandbox-init-of-tests");
+    const made = `${path}.${process.pid}`;
+    await buildInit(made);
+    renameSync(made, path);
+    return path;
   })();
   return built;
 }
