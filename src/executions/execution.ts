@@ -68,8 +68,8 @@ export interface ExecutionStore {
   liveIds(sessionId: string): Promise<string[]>;
   deleteBySession(sessionId: string): Promise<string[]>;
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
-  /** Extends every lease of `owner` at once. */
-  renewAll(owner: string, expiresAt: string): Promise<void>;
+  /** Extends the owner's leases on those of the executions that are live. */
+  renew(ids: readonly string[], lease: Lease): Promise<void>;
   release(id: string, owner: string): Promise<void>;
   /** Frees the lease of every live execution: for a process that knows that no other one lives. */
   releaseAll(): Promise<void>;

@@ -20,7 +20,7 @@ export class Access {
 
   /** The caller's tenant; empty for an anonymous caller of a public route. `unauthorized` or `forbidden_origin`. */
   async tenantOf(headers: Headers, isPublic: boolean): Promise<string> {
-    if (await this.#isOpen()) {
+    if (await this.#isOpen(isPublic)) {
       if (this.#isLocal) checkOrigin(headers, this.#config);
       return OPERATOR_TENANT;
     }
@@ -32,9 +32,12 @@ export class Access {
     return caller.tenant;
   }
 
-  async #isOpen(): Promise<boolean> {
+  /** A public route answers also while the keys can't be read. */
+  async #isOpen(isPublic: boolean): Promise<boolean> {
     if (this.#config.authMode === "none") return true;
-    return this.#isLocal && !(await this.#keys.any());
+    if (!this.#isLocal) return false;
+    const any = this.#keys.any();
+    return !(await (isPublic ? any.catch(() => true) : any));
   }
 }
 

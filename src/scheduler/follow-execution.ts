@@ -33,6 +33,7 @@ export type FollowerDeps = {
 /** An executor that can't be reached for this long is lost, and its executions with it (contract: within 20 s). */
 const LOST_AFTER_MS = 12_000;
 const RETRY_MS = 100;
+const STORE_RETRY_MS = 500;
 const SESSION_RECHECK_MS = 500;
 
 /** Takes one execution from its row to its end: hands it to the executor, follows the journal, stores what it says. */
@@ -54,16 +55,30 @@ export class ExecutionFollower {
   /** Resolves when the row says how the execution ended, or when the signal aborts (the row then stays as it is). */
   async run(): Promise<void> {
     while (!this.#signal.aborted) {
-      const session = await this.#settledSession();
-      if (session === null || this.#signal.aborted) return;
-      if (!this.#accepted && session.status !== "running") return this.#endWithSession(session);
+      let pauseMs = RETRY_MS;
       try {
-        if (await this.#attempt(session)) return;
+        if (await this.#pass()) return;
       } catch (error) {
-        if (this.#signal.aborted) return;
-        if (await this.#endAfter(error, session)) return;
+        // What runs goes on meanwhile, and is read from the journal once it can be stored.
+        if (!(error instanceof AppError && error.code === "store_unavailable")) throw error;
+        pauseMs = STORE_RETRY_MS;
       }
-      await delay(RETRY_MS, undefined, { signal: this.#signal }).catch(() => {});
+      await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
+    }
+  }
+
+  /** True when the row says how the execution ended. */
+  async #pass(): Promise<boolean> {
+    const session = await this.#settledSession();
+    if (session === null || this.#signal.aborted) return true;
+    if (!this.#accepted && session.status !== "running") {
+      await this.#endWithSession(session);
+      return true;
+    }
+    try {
+      return await this.#attempt(session);
+    } catch (error) {
+      return this.#signal.aborted || (await this.#endAfter(error, session));
     }
   }
 
@@ -132,7 +147,8 @@ export class ExecutionFollower {
     const message = error instanceof Error ? error.message : String(error);
     const { id } = this.#execution;
     this.#d.log.warn("execution.follow_failed", { execution_id: id, code, error });
-    if (code === "queue_full" || code === "store_unavailable") return false;
+    if (code === "store_unavailable") throw error;
+    if (code === "queue_full") return false;
     if (code === "session_not_found" && !this.#accepted && this.#withinGrace()) {
       await this.#d.reconcile(session.id);
       return false;

@@ -165,9 +165,10 @@ export class Scheduler implements Wakeups {
     return { owner: this.#d.owner, expiresAt: new Date(this.#d.clock.now().getTime() + this.#d.leaseMs).toISOString() };
   }
 
+  /** Of what is followed alone: what this process owns but lost track of is found again when its lease has ended. */
   async #renew(): Promise<void> {
     try {
-      await this.#d.executions.renewAll(this.#d.owner, this.#lease().expiresAt);
+      await this.#d.executions.renew([...this.#followed.keys()], this.#lease());
     } catch (error) {
       this.#d.log.warn("scheduler.renew_failed", { error });
     }

@@ -46,6 +46,7 @@ const MAIN = new Columns<Omit<Execution, keyof Input | keyof Output>>({
 const INPUT = new Columns<Input>({ code: "plain", event: "json", stdin: "plain" });
 const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "json" });
 
+const RENEWED_AT_ONCE = 64;
 /** Room for the id beside a text, in bytes. */
 const ID_BYTES = 1024;
 /** Spelled as in the schema, whose partial index serves exactly this condition. */
@@ -178,11 +179,13 @@ export class SqlExecutionStore implements ExecutionStore {
     return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, now])) > 0;
   }
 
-  async renewAll(owner: string, expiresAt: string): Promise<void> {
-    await this.#sql.run(`UPDATE executions SET lease_expires_at = ? WHERE lease_owner = ? AND ${LIVE}`, [
-      expiresAt,
-      owner,
-    ]);
+  async renew(ids: readonly string[], lease: Lease): Promise<void> {
+    for (let i = 0; i < ids.length; i += RENEWED_AT_ONCE) {
+      // Filled up with nothing, so that it is one text for any number of them.
+      const some = Array.from({ length: RENEWED_AT_ONCE }, (_, j) => ids[i + j] ?? null);
+      const sql = `UPDATE executions SET lease_expires_at = ? WHERE id IN (${marks(some)}) AND lease_owner = ? AND ${LIVE}`;
+      await this.#sql.run(sql, [lease.expiresAt, ...some, lease.owner]);
+    }
   }
 
   async release(id: string, owner: string): Promise<void> {

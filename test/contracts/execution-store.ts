@@ -178,7 +178,7 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await claim("you", 100)).toBe(false);
     });
 
-    test("unowned are live ones whose lease ended, oldest first; one renewal keeps all of an owner's", async () => {
+    test("unowned are live ones whose lease ended, oldest first; a renewal keeps the owner's", async () => {
       await insert({ id: "b" });
       await insert({ id: "a", status: "running" });
       await insert({ id: "c" });
@@ -187,7 +187,7 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await stores.executions.unowned(at(15), 10)).toEqual(["b", "a", "c"]);
       expect(await stores.executions.unowned(at(15), 2)).toEqual(["b", "a"]);
       await stores.executions.claim("a", { owner: "you", expiresAt: at(20) }, at(15));
-      await stores.executions.renewAll("me", at(60));
+      await stores.executions.renew(["a", "b", "c", "d", "nope"], { owner: "me", expiresAt: at(60) });
       expect(await stores.executions.unowned(at(30), 10)).toEqual(["a"]);
       await stores.executions.release("c", "me");
       expect(await stores.executions.unowned(at(30), 10)).toEqual(["a", "c"]);
