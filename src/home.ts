@@ -49,7 +49,8 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
 async function openSql(config: Config, log: Log): Promise<Sql> {
   if (config.database.kind === "sqlite") return (await import("./stores/sqlite.ts")).openSqlite(config.database.path);
   const url = new URL(config.database.url);
-  if (url.password === "" && config.databasePassword !== null) url.password = config.databasePassword;
+  if (url.password === "" && config.databasePassword !== null)
+    url.password = encodeURIComponent(config.databasePassword);
   const onWaiting = (error: unknown): void => log.warn("database.waiting", { error });
   return (await import("./stores/mysql.ts")).openMysql(url.href, { onWaiting });
 }
