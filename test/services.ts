@@ -12,11 +12,15 @@ function find(name: string, places: string[], hint: string): Program {
   return { path, missing: `${name} is not installed: ${hint}` };
 }
 
-const MARIADB = find("mariadbd", ["/usr/sbin", "/usr/libexec"], "apt-get install mariadb-server");
+const MARIADB = find(
+  "mariadbd",
+  ["/usr/sbin", "/usr/libexec"],
+  "apt-get install mariadb-server-core mariadb-client-core",
+);
 const MINIO = find(
   "minio",
-  [join(homedir(), ".cache/sandbox-test/bin"), join(homedir(), ".cache/sandbox-lab/cache/bin")],
-  ".ci/setup builds it",
+  [join(homedir(), "go/bin"), join(homedir(), ".cache/sandbox-lab/cache/bin")],
+  "go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
 );
 
 /** The reason why tests with the service can't run here, for their names; null when they can. */
