@@ -1,4 +1,4 @@
-import { renameSync } from "node:fs";
+import { readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { buildInit } from "../../../src/executor/init/build.ts";
 import {
@@ -12,7 +12,10 @@ import {
   type StartSpec,
 } from "../../../src/executor/init/frames.ts";
 
-/** Where init runs: as process 1 of namespaces of its own, or among the processes of this machine as in a Pod. */
+/**
+ * Where init runs: as process 1 of namespaces of its own, or as in a Pod, below other processes. Those are not this
+ * machine's: what init kills by mistake is in a namespace of the test.
+ */
 export type Place = "jailed" | "plain";
 export const PLACES: readonly Place[] = ["jailed", "plain"];
 
@@ -50,21 +53,34 @@ export class Init {
   readonly child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   /** Resolves at the end of what init sent, with its exit code. */
   readonly ended: Promise<number>;
+  /** All of stderr, at its end. Of a plain init, the command lines of what it left follow. */
+  readonly said: Promise<string>;
+  readonly #place: Place;
   #waiters: Waiter[] = [];
   #lastId = 0;
 
   static async start(place: Place): Promise<Init> {
-    const binary = await initBinary();
-    const command =
-      place === "plain" ? [binary, "init"] : [...JAIL, "--ro-bind", binary, "/init", "--", "/init", "init"];
-    const init = new Init(Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "pipe" }));
+    const init = new Init(
+      Bun.spawn(await initCommand(place), { stdin: "pipe", stdout: "pipe", stderr: "pipe" }),
+      place,
+    );
     await init.until((frame) => frame.type === FrameType.READY);
     return init;
   }
 
-  private constructor(child: Bun.Subprocess<"pipe", "pipe", "pipe">) {
+  private constructor(child: Bun.Subprocess<"pipe", "pipe", "pipe">, place: Place) {
     this.child = child;
     this.ended = this.#read();
+    this.said = new Response(child.stderr).text();
+    this.#place = place;
+  }
+
+  /** Init's own, as this machine numbers it: below bwrap, or below bwrap, its process 1 and the shell. */
+  get pid(): number {
+    let pid = this.child.pid;
+    for (let depth = this.#place === "plain" ? 3 : 1; depth > 0; depth--)
+      pid = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ")[0]);
+    return pid;
   }
 
   /** A number that no process has had. */
@@ -167,6 +183,20 @@ export class Init {
     for (const { resolve } of met) resolve(frame);
   }
 }
+
+/** The command that starts init there. */
+export async function initCommand(place: Place): Promise<string[]> {
+  const binary = await initBinary();
+  if (place === "plain") return [...BELOW, "/bin/sh", "-c", AND_LIST, binary];
+  return [...JAIL, "--ro-bind", binary, "/init", "--", "/init", "init"];
+}
+
+/** The namespace outlives init by this: it would take everything along. */
+const AND_LIST = `"$0" init; code=$?; cat /proc/[0-9]*/cmdline >&2 2>/dev/null; exit $code`;
+const BELOW = [
+  ...["bwrap", "--die-with-parent", "--unshare-pid", "--bind", "/", "/", "--dev-bind", "/dev", "/dev"],
+  ...["--proc", "/proc", "--"],
+];
 
 const JAIL = [
   ...["bwrap", "--unshare-all", "--die-with-parent", "--as-pid-1", "--ro-bind", "/usr", "/usr"],

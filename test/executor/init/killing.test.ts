@@ -139,5 +139,6 @@ describe.each([...PLACES])("a %s init whose executor is gone", (place) => {
     await Promise.all(ids.map((id) => init.printed(id, "up")));
     await init.close();
     expect(countMarked(mark)).toBe(0);
+    expect(await init.said).not.toContain(mark);
   });
 });

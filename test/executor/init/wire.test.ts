@@ -10,7 +10,7 @@ import {
   StartFlag,
   type Frame,
 } from "../../../src/executor/init/frames.ts";
-import { initBinary } from "./fixture.ts";
+import { initCommand } from "./fixture.ts";
 import golden from "./golden.json" with { type: "json" };
 
 const { toInit, fromInit } = golden;
@@ -72,7 +72,7 @@ test("the executor reads the bytes that are agreed", () => {
 });
 
 test("init reads and writes the bytes that are agreed", async () => {
-  const child = Bun.spawn([await initBinary(), "init"], { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  const child = Bun.spawn(await initCommand("jailed"), { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
   let got = "";
   const read = (async () => {
     for await (const chunk of child.stdout) {
