@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { ANSWER_MS = 500, RESTART_MS = 50, LONGEST_RESTART_MS = 5000, ANSWER_BYTES = 8, REMEMBERED = 64 };
@@ -112,6 +113,14 @@ static void end_if_ended(struct process *p) {
   if (has_lost && kill(p->pid, 0) && errno == ESRCH) process_exited(p, SIGKILL, &none);
 }
 
+/* Whether it is init's to signal and to limit: a zygote that lies could name any process, outside of a namespace any at all. */
+static bool is_child(pid_t pid) {
+  for (int i = 0; i < remembered_count; i++)
+    if (remembered[i].pid == pid) return true;
+  siginfo_t info;
+  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || (has_lost && kill(pid, 0) && errno == ESRCH);
+}
+
 static bool is_taken(pid_t pid) {
   for (int i = 0; i < live_count; i++)
     if (live[i]->pid == pid) return true;
@@ -123,7 +132,7 @@ static void take_answer(uint32_t id, pid_t pid) {
   if (p == NULL || !p->asked) return;
   asked_count--;
   restart_pause = RESTART_MS;
-  if (pid <= 1 || is_taken(pid)) {
+  if (pid <= 1 || is_taken(pid) || !is_child(pid)) {
     process_exec(p);
   } else {
     p->asked = false;

@@ -88,6 +88,22 @@ describe.each([...PLACES])("the zygote of a %s init", (place: Place) => {
     expect((await init.exit(ask())).stdout).toBe("cold job\n");
   });
 
+  test("can not have others' processes killed", async () => {
+    await begin(`if 'other' not in globals():
+    other = os.fork()
+    if other == 0: time.sleep(100)
+    answer(number, other)
+else:
+    is_alive = os.waitpid(other, os.WNOHANG) == (0, 0)
+    pid = fork()
+    if pid == 0: run(fds, f'alive: {is_alive} ')
+    answer(number, pid)`);
+    const id = init.start({ argv: ["/bin/sh", "-c", "echo cold; exec sleep 100"], flags: StartFlag.ZYGOTE });
+    await init.printed(id, "cold");
+    await init.kill(id);
+    expect((await init.exit(ask())).stdout).toBe("alive: True job");
+  });
+
   test("has children that can be killed before they are known", async () => {
     await begin(`time.sleep(0.1)\npid = fork()\nif pid == 0: time.sleep(100)\nanswer(number, pid)`);
     const id = ask();
