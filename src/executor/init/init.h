@@ -24,8 +24,11 @@ _Noreturn void die(const char *what);
 uint64_t now_ms(void);
 void close_fd(int *fd);
 
-/* The frames that wait to be written to the executor: above QUEUE_HIGH no output of programs is read. */
-enum { QUEUE_HIGH = 1 << 20 };
+/*
+ * The frames that wait to be written to the executor: above QUEUE_HIGH no output of programs is read, above QUEUE_MOST no
+ * frames either, since most are answered.
+ */
+enum { QUEUE_HIGH = 1 << 20, QUEUE_MOST = 4 << 20 };
 extern struct buffer frame_queue;
 static inline bool frames_are_full(void) { return buffer_length(&frame_queue) > QUEUE_HIGH; }
 void frame_send(uint8_t type, uint32_t id, const void *payload, size_t n);

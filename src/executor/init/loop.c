@@ -110,7 +110,9 @@ static void watch_all(int signals) {
   watch(zygote_socket(), POLLIN, ZYGOTE_ANSWER, NULL, 0);
   for (int i = 0; i < live_count; i++) watch_process(live[i]);
   watch(signals, POLLIN, CHILDREN, NULL, 0);
-  watch(0, POLLIN, EXECUTOR_IN, NULL, 0);
+  /* Its end is told whatever is asked for. */
+  polls[watch_count] = (struct pollfd){.fd = 0, .events = buffer_length(&frame_queue) < QUEUE_MOST ? POLLIN : 0};
+  watches[watch_count++] = (struct watch){.kind = EXECUTOR_IN};
 }
 
 /* An event before it may have closed what an event is about. */
