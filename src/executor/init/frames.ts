@@ -47,8 +47,8 @@ export type StartSpec = {
 };
 
 const HEADER_BYTES = 12;
-/** More than init ever sends in one frame. */
-const MAX_PAYLOAD = 4 * 1024 * 1024;
+/** Init reads output in pieces of at most 64 KiB; its other frames are shorter. */
+const MAX_PAYLOAD = 64 * 1024;
 const Tag = { ARGV: 1, ENV: 2, CWD: 3, LIMIT: 4, FLAGS: 5 } as const;
 const NOTHING = new Uint8Array();
 
@@ -111,40 +111,53 @@ export function encodeInput(type: number, id: number, bytes: Uint8Array): Uint8A
   return frames;
 }
 
-/** Cuts what init sends into frames, however the bytes arrive. */
+/**
+ * Cuts what init sends into frames, however the bytes arrive. It holds less than one frame and copies no payload but of a
+ * frame that came in pieces.
+ */
 export class FrameDecoder {
   #rest: Buffer[] = [];
   #held = 0;
+  #wanted = HEADER_BYTES;
 
   /** The frames that are whole now; a payload is valid until the next push. Throws FrameError. */
-  *push(chunk: Uint8Array): Generator<Frame> {
+  push(chunk: Uint8Array): Frame[] {
     this.#rest.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     this.#held += chunk.length;
-    if (this.#held < this.#wanted()) return;
+    const frames: Frame[] = [];
+    if (this.#held < this.#wanted) return frames;
     const all = this.#rest.length === 1 ? (this.#rest[0] ?? Buffer.alloc(0)) : Buffer.concat(this.#rest);
     let at = 0;
+    this.#wanted = HEADER_BYTES;
     while (all.length - at >= HEADER_BYTES) {
-      const length = all.readUInt32LE(at);
-      if (length > MAX_PAYLOAD) throw new FrameError(`a frame of ${length} bytes`);
-      const end = at + HEADER_BYTES + length;
-      if (end > all.length) break;
-      yield {
+      const end = at + HEADER_BYTES + payloadLength(all, at);
+      if (end > all.length) {
+        this.#wanted = end - at;
+        break;
+      }
+      frames.push({
         type: all[at + 4] ?? 0,
         flags: all[at + 5] ?? 0,
         id: all.readUInt32LE(at + 8),
         payload: all.subarray(at + HEADER_BYTES, end),
-      };
+      });
       at = end;
     }
     this.#held = all.length - at;
+    // A copy: whoever read the chunk may use its memory again.
     this.#rest = this.#held === 0 ? [] : [Buffer.from(all.subarray(at))];
+    return frames;
   }
+}
 
-  /** Bytes that must be there before the next frame can be whole. */
-  #wanted(): number {
-    const first = this.#rest[0];
-    return first !== undefined && first.length >= HEADER_BYTES ? HEADER_BYTES + first.readUInt32LE(0) : HEADER_BYTES;
-  }
+/** Of the frame whose header is at `at`. Throws FrameError when init would not write such a header. */
+function payloadLength(bytes: Buffer, at: number): number {
+  const length = bytes.readUInt32LE(at);
+  const type = bytes[at + 4] ?? 0;
+  if (length > MAX_PAYLOAD) throw new FrameError(`a frame of ${length} bytes`);
+  if (type < FrameType.READY || type > FrameType.PROTOCOL_ERROR) throw new FrameError(`a frame of type ${type}`);
+  if (bytes.readUInt16LE(at + 6) !== 0) throw new FrameError("a frame with a malformed header");
+  return length;
 }
 
 /** The payload of EXIT. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { encodeFrame, encodeStart, FrameType } from "../../../src/executor/init/frames.ts";
 import { Init, PLACES } from "./fixture.ts";
+import golden from "./golden.json" with { type: "json" };
 
 const SEED = 20_240_607;
 const ROUNDS = 60;
@@ -29,7 +30,7 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
   afterAll(async () => void (await init.close()));
 
   const openFiles = async (): Promise<number> => {
-    const list = await Bun.$`ls /proc/${init.child.pid}/fd`.quiet().text();
+    const list = await Bun.$`ls /proc/${init.pid}/fd`.quiet().text();
     return list.split("\n").length;
   };
 
@@ -116,3 +117,26 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
     expect(await other.close()).toBe(0);
   });
 });
+
+test("an init that has lost the framing sends whole frames, and ends with its executor", async () => {
+  const next = random(SEED);
+  const agreed = Buffer.from(Object.values(golden.toInit).join(""), "hex");
+  const zygote = encodeFrame(FrameType.ZYGOTE, 0, encodeStart({ argv: ["/bin/sleep", "9"], env: {}, cwd: "/" }));
+  const torn = (): Uint8Array => {
+    let bytes = Buffer.concat([agreed, zygote, agreed]);
+    for (let changes = 1 + next(8); changes > 0; changes--) {
+      const at = next(bytes.length);
+      const noise = Buffer.from(Array.from({ length: next(40) }, () => next(256)));
+      // Overwritten, moved on, or cut short.
+      const from = [at + noise.length, at, at + next(20)][next(3)] ?? at;
+      bytes = Buffer.concat([bytes.subarray(0, at), noise, bytes.subarray(from)]);
+    }
+    return bytes;
+  };
+  // In a jail alone: what runs then may be any program.
+  for (let round = 0; round < 100; round++) {
+    const init = await Init.start("jailed");
+    init.send(torn());
+    expect({ round, code: await init.close(), said: await init.said }).toEqual({ round, code: 0, said: "" });
+  }
+}, 20_000);
