@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chown, mkdtemp, rm } from "node:fs/promises";
+import { chown, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -83,9 +83,13 @@ class Service {
     await this.#child?.exited;
   }
 
-  /** Stops it from running and answering, its connections stay open, until `resume`. */
-  pause(): void {
+  /** Stops it from running and answering, its connections stay open, until `resume`. Resolves when no thread of it runs. */
+  async pause(): Promise<void> {
+    const pid = this.#child?.pid;
     this.#child?.kill("SIGSTOP");
+    for (const task of await readdir(`/proc/${pid}/task`))
+      while (!/\) [TZX] /.test(await readFile(`/proc/${pid}/task/${task}/stat`, "utf8").catch(() => ") X ")))
+        await Bun.sleep(1);
   }
 
   resume(): void {

@@ -1,8 +1,8 @@
 import type { Socket } from "bun";
 
-type Link = { client: Socket<Link>; server: Socket<Link> | null; early: Uint8Array[] };
+type Link = { client: Socket<Link>; server: Socket<Link> | null; early: Uint8Array[]; isCut: boolean };
 
-/** Stands before a server and cuts a connection when a client says a word: before the server hears it, or after. */
+/** Stands before a server and cuts a connection when a client says a word: before the server hears it, or when it answers. */
 export class CuttingProxy {
   readonly port: number;
   readonly #listener;
@@ -16,13 +16,16 @@ export class CuttingProxy {
       port: 0,
       socket: {
         async open(client) {
-          const link: Link = { client, server: null, early: [] };
+          const link: Link = { client, server: null, early: [], isCut: false };
           client.data = link;
           const upstream = Bun.connect<Link>({
             hostname: "127.0.0.1",
             port: target,
             data: link,
-            socket: { data: (_server, bytes) => void client.write(bytes), close: () => void client.end() },
+            socket: {
+              data: (_server, bytes) => (link.isCut ? client.terminate() : void client.write(bytes)),
+              close: () => void client.end(),
+            },
           });
           link.server = await upstream.catch(() => null);
           if (link.server === null) client.end();
@@ -42,7 +45,8 @@ export class CuttingProxy {
     if (cut === null) return;
     this.#cut = null;
     this.cuts++;
-    link.client.terminate();
+    if (cut.when === "after") link.isCut = true;
+    else link.client.terminate();
   }
 
   /** Cuts the next connection on which `word` is said. */

@@ -123,7 +123,7 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "mariadb that comes a
   test("one that hangs is given up within a few seconds, and then at once", async () => {
     await sql.query("SELECT 1 AS one");
     await Bun.sleep(260);
-    server.pause();
+    await server.pause();
     const timed = async () => {
       const start = performance.now();
       expect(await codeOf(sql.query("SELECT 1 AS one"))).toBe("store_unavailable");
