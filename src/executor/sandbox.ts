@@ -131,8 +131,9 @@ export class Sandbox implements ExecutionHost {
     const process = spare?.process ?? this.#nextProcess();
     this.#running.set(process, execution);
     this.#processOf.set(execution, process);
-    const refusal = this.#sendStart(process, plan, spare !== null, request.stdin);
+    // First, since it notes what the workspace is like before the program can change it.
     execution.start(waited);
+    const refusal = this.#sendStart(process, plan, spare !== null, request.stdin);
     if (refusal !== null) return execution.startFailed(refusal);
     if (spare?.isSpawned === true) execution.spawned();
     this.#link.watch(() => this.fail("init does not answer"));

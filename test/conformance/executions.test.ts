@@ -248,9 +248,10 @@ describe("ending", () => {
   });
 
   test("reports what files changed", async () => {
-    const body = await client().run(session, "open('made.csv','w').write('a,b\\n')");
+    const name = `made-${crypto.randomUUID()}.csv`;
+    const body = await client().run(session, `open('${name}','w').write('a,b\\n')`);
     expect(body["artifacts"]).toContainEqual(
-      expect.objectContaining({ path: "made.csv", size: 4, type: "created", mime_type: "text/csv" }),
+      expect.objectContaining({ path: name, size: 4, type: "created", mime_type: "text/csv" }),
     );
   });
 
