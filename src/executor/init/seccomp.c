@@ -74,7 +74,7 @@ static bool is_family_allowed(int family) {
 static void deny_sockets(void) {
   for (int family = 0; family < AF_NETLINK; family++)
     if (!is_family_allowed(family)) DENY(EAFNOSUPPORT, SCMP_SYS(socket), 1, LOW_BITS(0, ALL_32, family));
-  DENY(EAFNOSUPPORT, SCMP_SYS(socket), 1, SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK));
+  DENY(EAFNOSUPPORT, SCMP_SYS(socket), 1, SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK, 0));
   for (size_t i = 0; i < COUNT(FAMILIES); i++)
     for (size_t j = 0; j < COUNT(RAW_TYPES); j++)
       if (FAMILIES[i] != AF_NETLINK)
@@ -91,7 +91,7 @@ static void deny_by_argument(void) {
     DENY(EPERM, SCMP_SYS(mknodat), 1, LOW_BITS(2, S_IFMT, (unsigned)DEVICES[i]));
   }
   /* Orphans of an execution must not get past its leader. */
-  DENY(EPERM, SCMP_SYS(prctl), 2, LOW_BITS(0, ALL_32, PR_SET_CHILD_SUBREAPER), SCMP_CMP64(1, SCMP_CMP_EQ, 0));
+  DENY(EPERM, SCMP_SYS(prctl), 2, LOW_BITS(0, ALL_32, PR_SET_CHILD_SUBREAPER), SCMP_CMP64(1, SCMP_CMP_EQ, 0, 0));
 }
 
 /* 0, or a negative errno: then nothing may be run. Calls by the 32-bit and x32 numbers end the process. */
