@@ -64,7 +64,8 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
     }
     await Promise.all(Array.from({ length: 8 }, (_, i) => init.kill(1000 + i)));
     expect((await init.exit(init.sh("echo on"))).stdout).toBe("on\n");
-    if (place === "jailed") return;
+    // Init's descriptors are closed to all others, but root of the machine.
+    if (process.getuid?.() !== 0) return;
     const deadline = performance.now() + 5000;
     while ((await openFiles()) >= 10 && performance.now() < deadline) await Bun.sleep(20);
     expect(await openFiles()).toBeLessThan(10);
