@@ -27,6 +27,26 @@ export class Changes<T> {
     });
   }
 
+  /**
+   * What `read` gives once `isDone` says yes to it, or as it is after `waitMs` milliseconds or when `signal` aborts. Looks
+   * again at every news of `key`, and after `recheckMs` without any.
+   */
+  async until(
+    key: string,
+    read: () => Promise<T>,
+    isDone: (value: T) => boolean,
+    { waitMs, recheckMs, signal }: { waitMs: number; recheckMs: number; signal?: AbortSignal | undefined },
+  ): Promise<T> {
+    const end = performance.now() + waitMs;
+    for (;;) {
+      const news = this.wait(key, Math.min(end - performance.now(), recheckMs), signal);
+      const value = await read();
+      if (isDone(value) || performance.now() >= end || signal?.aborted === true) return value;
+      const changed = await news;
+      if (changed !== undefined && isDone(changed)) return changed;
+    }
+  }
+
   notify(key: string, value: T): void {
     for (const waiter of [...(this.#waiters.get(key) ?? [])]) waiter(value);
   }

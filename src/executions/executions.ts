@@ -5,7 +5,7 @@ import type { Language } from "../executor/protocol.ts";
 import { newExecutionId } from "../id.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { checkEnvironment } from "../sessions/limits.ts";
-import type { Page, Session } from "../sessions/session.ts";
+import { isLive as isLiveSession, leaseFrom, type Page, type Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { isLive, type Execution, type ExecutionStore } from "./execution.ts";
 import { followExecution } from "./follow.ts";
@@ -64,8 +64,7 @@ export class Executions {
     checkEnvironment(input.env_vars);
     const known = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
     if (known !== null) return known;
-    if (session.status === "failed" || session.status === "terminated")
-      throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
+    if (!isLiveSession(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
     if ((await store.countLive({ sessionId })) >= rules.maxLivePerSession)
       throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, {
         retryAfterS: 1,
@@ -74,7 +73,7 @@ export class Executions {
       throw new AppError("execution_limit", `at most ${rules.maxLivePerTenant} executions at once`, { retryAfterS: 1 });
     const now = this.#d.clock.now();
     const execution = newExecution(tenant, session, input, idempotencyKey, now);
-    const lease = { owner: this.#d.owner, expiresAt: new Date(now.getTime() + rules.leaseMs).toISOString() };
+    const lease = leaseFrom(now, this.#d.owner, rules.leaseMs);
     try {
       await store.insert(execution, lease);
     } catch (error) {
@@ -142,14 +141,8 @@ export class Executions {
 
   /** The execution once it has ended, or as it is after `waitMs` or when `signal` aborts. */
   async ended(tenant: string, id: string, waitMs: number, signal?: AbortSignal): Promise<Execution> {
-    const end = performance.now() + waitMs;
-    for (;;) {
-      const news = this.#d.changes.wait(id, Math.min(end - performance.now(), RECHECK_MS), signal);
-      const execution = await this.get(tenant, id);
-      if (!isLive(execution) || performance.now() >= end || signal?.aborted === true) return execution;
-      const changed = await news;
-      if (changed !== undefined && !isLive(changed)) return changed;
-    }
+    const hasEnded = (execution: Execution): boolean => !isLive(execution);
+    return this.#d.changes.until(id, () => this.get(tenant, id), hasEnded, { waitMs, recheckMs: RECHECK_MS, signal });
   }
 
   /**

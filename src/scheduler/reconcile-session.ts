@@ -7,7 +7,7 @@ import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import { deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
 import { isInstalling } from "../sessions/dependencies.ts";
 import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
-import type { Session, SessionStore } from "../sessions/session.ts";
+import { leaseFrom, LIVE_STATUSES, type Session, type SessionStore } from "../sessions/session.ts";
 
 export type ReconcilerDeps = {
   sessions: SessionStore;
@@ -30,7 +30,6 @@ export type ReconcilerDeps = {
 
 /** Pause before an installation that the executor could not take is tried again. */
 const INSTALL_RETRY_MS = 2000;
-const LIVE = ["creating", "running"] as const;
 
 /** One level-triggered step: compares a session's row with its sandbox and brings the two together. Safe to repeat. */
 export class SessionReconciler {
@@ -53,7 +52,7 @@ export class SessionReconciler {
   async #create(session: Session): Promise<void> {
     const { sessions, clock, provisioner } = this.#d;
     const now = clock.now();
-    const lease = { owner: this.#d.owner, expiresAt: new Date(now.getTime() + this.#d.leaseMs).toISOString() };
+    const lease = leaseFrom(now, this.#d.owner, this.#d.leaseMs);
     if (!(await sessions.claim(session.id, lease, now.toISOString()))) return;
     if (this.#d.installer.isRunning(session.id)) return;
     const mustInstall = session.requested_dependencies.length > 0;
@@ -92,7 +91,7 @@ export class SessionReconciler {
     const { sessions, clock, owner, leaseMs, installer, log } = this.#d;
     const renew = (): void => {
       const now = clock.now();
-      const lease = { owner, expiresAt: new Date(now.getTime() + leaseMs).toISOString() };
+      const lease = leaseFrom(now, owner, leaseMs);
       sessions.claim(session.id, lease, now.toISOString()).catch((error: unknown) => {
         log.warn("session.lease_lost", { session_id: session.id, error });
       });
@@ -156,7 +155,7 @@ export class SessionReconciler {
   async #end(session: Session, end: { status: "failed" | "terminated"; error_message: string | null }): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { ...end, completed_at: at, updated_at: at };
-    if (await this.#d.sessions.update(session.id, fields, LIVE))
+    if (await this.#d.sessions.update(session.id, fields, LIVE_STATUSES))
       this.#d.changes.notify(session.id, { ...session, ...fields });
     await this.#release(session);
   }

@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
 import type { LifetimeBounds } from "../sessions/deadline.ts";
 import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
-import type { Lease, Session, SessionStore } from "../sessions/session.ts";
+import { isLive, leaseFrom, LIVE_STATUSES, type Lease, type Session, type SessionStore } from "../sessions/session.ts";
 import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
 import type { TemplateStore } from "../templates/template.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
@@ -84,7 +84,7 @@ export class Scheduler implements Wakeups {
   async session(id: string): Promise<void> {
     await this.#step(id, false);
     const row = await this.#d.sessions.get(id);
-    if (row === null || row.status === "creating" || row.status === "running") return;
+    if (row === null || isLive(row)) return;
     const ends = [...this.#followed.values()].filter((one) => one.sessionId === id).map((one) => one.done);
     if (ends.length === 0) return;
     const enough = Promise.withResolvers<void>();
@@ -144,7 +144,7 @@ export class Scheduler implements Wakeups {
     const existing = await this.#d.provisioner.list();
     let after = "";
     for (;;) {
-      const ids = await this.#d.sessions.idsByStatus(["creating", "running"], after, BATCH);
+      const ids = await this.#d.sessions.idsByStatus(LIVE_STATUSES, after, BATCH);
       for (const id of ids) {
         const state = existing.get(id);
         existing.delete(id);
@@ -155,14 +155,14 @@ export class Scheduler implements Wakeups {
     }
     for (const id of existing.keys()) {
       const row = await this.#d.sessions.get(id);
-      if (row !== null && (row.status === "creating" || row.status === "running")) continue;
+      if (row !== null && isLive(row)) continue;
       this.#d.log.info("sandbox.orphan_released", { session_id: id });
       await this.#d.provisioner.release(id, { deleteWorkspace: row === null });
     }
   }
 
   #lease(): Lease {
-    return { owner: this.#d.owner, expiresAt: new Date(this.#d.clock.now().getTime() + this.#d.leaseMs).toISOString() };
+    return leaseFrom(this.#d.clock.now(), this.#d.owner, this.#d.leaseMs);
   }
 
   /** Of what is followed alone: what this process owns but lost track of is found again when its lease has ended. */

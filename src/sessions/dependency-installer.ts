@@ -4,7 +4,7 @@ import { AppError } from "../errors.ts";
 import type { Layer } from "../executor/protocol.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { layerRequest } from "./dependencies.ts";
-import type { InstalledDependency, Session, SessionStore } from "./session.ts";
+import { LIVE_STATUSES, type InstalledDependency, type Session, type SessionStore } from "./session.ts";
 
 export type DependencyInstallerDeps = {
   store: SessionStore;
@@ -15,8 +15,6 @@ export type DependencyInstallerDeps = {
 
 /** What an installation is for, as the session will have it. */
 export type Installation = Pick<Session, "requested_dependencies" | "python_package_index_url" | "install_timeout">;
-
-const LIVE = ["creating", "running"] as const;
 
 /** Installs packages for sessions and keeps their rows up to date about it. At most one installation of a session runs here. */
 export class DependencyInstaller {
@@ -99,7 +97,7 @@ export class DependencyInstaller {
   /** Throws `session_ended` when the session is not live any more. */
   async #write(session: Session, fields: Partial<Session>): Promise<Session> {
     const written = { ...fields, updated_at: this.#now() };
-    if (!(await this.#d.store.update(session.id, written, LIVE)))
+    if (!(await this.#d.store.update(session.id, written, LIVE_STATUSES)))
       throw new AppError("session_ended", `session ${session.id} has ended`);
     const changed = { ...session, ...written };
     this.#d.changes.notify(session.id, changed);

@@ -2,6 +2,13 @@
 export type SessionStatus = "creating" | "running" | "failed" | "terminated";
 export const SESSION_STATUSES: readonly SessionStatus[] = ["creating", "running", "failed", "terminated"];
 
+export const LIVE_STATUSES = ["creating", "running"] as const satisfies readonly SessionStatus[];
+
+/** Whether it has, or is to have, a sandbox. */
+export function isLive({ status }: Pick<Session, "status">): boolean {
+  return status === "creating" || status === "running";
+}
+
 export type DependencyStatus = "pending" | "installing" | "completed" | "failed";
 
 export type RequestedDependency = { name: string; version?: string };
@@ -59,6 +66,11 @@ export type SessionFilter = { status?: SessionStatus | undefined; template_id?: 
 
 /** A lease: the one process that may act on a row until `expiresAt` (ISO 8601). Taken by a conditional update. */
 export type Lease = { owner: string; expiresAt: string };
+
+/** A lease of `ms` milliseconds from `now`. */
+export function leaseFrom(now: Date, owner: string, ms: number): Lease {
+  return { owner, expiresAt: new Date(now.getTime() + ms).toISOString() };
+}
 
 export interface SessionStore {
   /** With `lease`, the row is born leased, which saves the claim. Throws `session_exists` when the id is taken, `template_unknown` when the template is gone. */

@@ -11,7 +11,17 @@ import { deadlineOf, type LifetimeBounds } from "./deadline.ts";
 import { isInstalling, mergeDependencies } from "./dependencies.ts";
 import type { DependencyInstaller } from "./dependency-installer.ts";
 import { checkEnvironment, formatMebibytes, parseCpu, parseSize } from "./limits.ts";
-import type { Listed, Page, RequestedDependency, Session, SessionFilter, SessionStore } from "./session.ts";
+import {
+  isLive,
+  leaseFrom,
+  LIVE_STATUSES,
+  type Listed,
+  type Page,
+  type RequestedDependency,
+  type Session,
+  type SessionFilter,
+  type SessionStore,
+} from "./session.ts";
 
 /** What a caller may ask for (contract, Sessions); sizes as "512Mi", times in seconds. */
 export type SessionInput = {
@@ -70,8 +80,6 @@ export type SessionsDeps = {
   created(session: Session): void;
 };
 
-const LIVE = ["creating", "running"] as const;
-
 /** The operations on sessions. Every method throws AppError; a session of another tenant is `session_not_found`. */
 export class Sessions {
   readonly #d: SessionsDeps;
@@ -90,8 +98,7 @@ export class Sessions {
     await this.#d.provisioner.checkImage(template.image_url);
     const now = clock.now();
     const session = this.#newSession(tenant, input, template, now);
-    const leaseEnd = new Date(now.getTime() + rules.leaseMs).toISOString();
-    await store.insert(session, { owner: this.#d.owner, expiresAt: leaseEnd });
+    await store.insert(session, leaseFrom(now, this.#d.owner, rules.leaseMs));
     this.#d.created(session);
     const made = this.#d.wakeups.session(session.id);
     if (template.warm_pool_size === 0) return session;
@@ -181,7 +188,8 @@ export class Sessions {
       last_activity_at: now.toISOString(),
       updated_at: now.toISOString(),
     };
-    if (!(await this.#d.store.update(id, fields, LIVE))) throw new AppError("session_ended", `session ${id} has ended`);
+    if (!(await this.#d.store.update(id, fields, LIVE_STATUSES)))
+      throw new AppError("session_ended", `session ${id} has ended`);
     return { ...session, ...fields };
   }
 
@@ -195,7 +203,7 @@ export class Sessions {
   async #end(id: string): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { status: "terminated" as const, completed_at: at, updated_at: at };
-    if (await this.#d.store.update(id, fields, LIVE)) {
+    if (await this.#d.store.update(id, fields, LIVE_STATUSES)) {
       const ended = await this.#d.store.get(id);
       if (ended !== null) this.#d.changes.notify(id, ended);
     }
@@ -212,14 +220,8 @@ export class Sessions {
 
   /** The session once it is no longer `creating`, or as it is after `waitMs`. */
   async settled(tenant: string, id: string, waitMs: number, signal?: AbortSignal): Promise<Session> {
-    const end = performance.now() + waitMs;
-    for (;;) {
-      const news = this.#d.changes.wait(id, Math.min(end - performance.now(), RECHECK_MS), signal);
-      const session = await this.get(tenant, id);
-      if (session.status !== "creating" || performance.now() >= end || signal?.aborted === true) return session;
-      const changed = await news;
-      if (changed !== undefined && changed.status !== "creating") return changed;
-    }
+    const isSettled = ({ status }: Session): boolean => status !== "creating";
+    return this.#d.changes.until(id, () => this.get(tenant, id), isSettled, { waitMs, recheckMs: RECHECK_MS, signal });
   }
 
   /** Notes a use of a live session, which moves its deadline. Uses within a second of each other count once. */
@@ -227,7 +229,11 @@ export class Sessions {
     const now = this.#d.clock.now();
     if (now.getTime() - Date.parse(session.last_activity_at) < 1000) return;
     const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
-    await this.#d.store.update(session.id, { last_activity_at: now.toISOString(), expires_at: expiresAt }, LIVE);
+    await this.#d.store.update(
+      session.id,
+      { last_activity_at: now.toISOString(), expires_at: expiresAt },
+      LIVE_STATUSES,
+    );
   }
 
   /**
@@ -236,8 +242,7 @@ export class Sessions {
    */
   async install(tenant: string, id: string, input: InstallInput): Promise<Session> {
     const session = await this.settled(tenant, id, MAX_SETTLE_MS);
-    if (session.status === "terminated" || session.status === "failed")
-      throw new AppError("session_ended", `session ${id} has ended`);
+    if (!isLive(session)) throw new AppError("session_ended", `session ${id} has ended`);
     if (session.status === "creating" || isInstalling(session, this.#d.clock.now().getTime()))
       throw new AppError("install_in_progress", "an installation of this session is running");
     const before = session.installed_dependencies.length > 0 ? session.requested_dependencies : [];
