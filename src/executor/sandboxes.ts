@@ -103,10 +103,10 @@ export class Sandboxes {
       jail: this.#d.jail,
       log: this.#d.log.with({ sandbox_id: id }),
       maxWaiting: this.#d.maxWaiting,
-      openEgress: (sandboxId, { network }) =>
-        network === undefined || network.allow.length === 0
-          ? Promise.resolve(null)
-          : Egress.open(this.#d.dataDir, network, (decision) => this.#audited(sandboxId, decision)),
+      openEgress: async (sandboxId, spec) =>
+        hasRules(spec)
+          ? Egress.open(this.#d.dataDir, spec.network, (decision) => this.#audited(sandboxId, decision))
+          : null,
       ended: (execution) => this.#live.delete(execution.id),
     });
   }
@@ -136,10 +136,7 @@ export class Sandboxes {
     return this.#change(id, async () => {
       const present = this.#sandboxes.get(id);
       if (present !== undefined) await this.#remove(present);
-      if (!options.deleteWorkspace) return;
-      await this.#d.jail.removeWorkspace(id);
-      this.#d.journals.deleteSandbox(id);
-      this.audit.remove(id);
+      if (options.deleteWorkspace) await this.#forgetFiles(id);
     });
   }
 
@@ -159,32 +156,36 @@ export class Sandboxes {
   ): Promise<T> {
     if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
     const id = `${ONCE}${crypto.randomUUID()}`;
-    const done = Promise.withResolvers<void>();
-    this.#changes.set(id, done.promise);
-    try {
-      const sandbox = await this.#start(id, spec);
-      this.#unlisted.add(sandbox);
+    return this.#change(id, async () => {
       try {
-        const journal = this.#d.journals.create(id, id);
-        const execution = new Execution(id, { ...request, sandboxId: id }, journal, sandbox);
-        this.#live.set(id, execution);
-        const source = journal.retain();
-        sandbox.submit(execution);
-        const text = await new Response(followJournal(source, 0)).text();
-        await sandbox.end();
-        return await take(text, sandbox.jailed.workspaceDir);
+        return await this.#runOnce(id, spec, request, take);
       } finally {
-        await sandbox.end();
-        this.#unlisted.delete(sandbox);
+        await this.#forgetFiles(id);
       }
+    });
+  }
+
+  async #runOnce<T>(
+    id: string,
+    spec: SandboxSpec,
+    request: Omit<ExecutionRequest, "sandboxId">,
+    take: (journal: string, workspaceDir: string) => Promise<T>,
+  ): Promise<T> {
+    const sandbox = await this.#start(id, spec);
+    this.#unlisted.add(sandbox);
+    try {
+      const execution = new Execution(id, { ...request, sandboxId: id }, this.#d.journals.create(id, id), sandbox);
+      const text = await new Response(followJournal(this.#submit(execution, sandbox), 0)).text();
+      await sandbox.end();
+      return await take(text, sandbox.jailed.workspaceDir);
     } finally {
-      await this.#forgetOnce(id);
-      this.#changes.delete(id);
-      done.resolve();
+      await sandbox.end();
+      this.#unlisted.delete(sandbox);
     }
   }
 
-  async #forgetOnce(id: string): Promise<void> {
+  /** Removes what is on disk of a sandbox: workspace, journals and audit log. */
+  async #forgetFiles(id: string): Promise<void> {
     await this.#d.jail.removeWorkspace(id);
     this.#d.journals.deleteSandbox(id);
     this.audit.remove(id);
@@ -194,7 +195,7 @@ export class Sandboxes {
   async cleanUpLeftovers(): Promise<void> {
     const dir = join(this.#d.dataDir, "workspaces");
     const left = existsSync(dir) ? readdirSync(dir).filter((name) => name.startsWith(ONCE)) : [];
-    await Promise.all(left.map((id) => this.#forgetOnce(id)));
+    await Promise.all(left.map((id) => this.#forgetFiles(id)));
   }
 
   /** Starts the execution, or has it wait its turn, unless it is known. Its journal, retained for the caller. */
@@ -207,9 +208,13 @@ export class Sandboxes {
     sandbox.checkRoom();
     const journal = this.#newJournal(request.sandboxId, id);
     if (journal === null) return this.journal(id);
-    const execution = new Execution(id, request, journal, sandbox);
-    this.#live.set(id, execution);
-    const source = journal.retain();
+    return this.#submit(new Execution(id, request, journal, sandbox), sandbox);
+  }
+
+  /** Its journal, retained for the caller before anything can end it. */
+  #submit(execution: Execution, sandbox: Sandbox): JournalSource {
+    this.#live.set(execution.id, execution);
+    const source = execution.journal.retain();
     sandbox.submit(execution);
     return source;
   }
@@ -276,8 +281,8 @@ export class Sandboxes {
   }
 }
 
-function hasRules({ network }: SandboxSpec): boolean {
-  return network !== undefined && network.allow.length > 0;
+function hasRules(spec: SandboxSpec): spec is SandboxSpec & { network: NonNullable<SandboxSpec["network"]> } {
+  return spec.network !== undefined && spec.network.allow.length > 0;
 }
 
 function notFound(code: "session_not_found" | "execution_not_found", message: string): never {
