@@ -25,7 +25,7 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
   const directory = isEdge ? openDataDirectory(config.dataDir) : null;
   const lock = directory === null ? null : lockDataDirectory(directory);
   try {
-    const sql = await openSql(config, log);
+    const sql = await openRecords(config, (error) => log.warn("database.waiting", { error }));
     const objects = await openObjects(config, directory, log);
     const runner = config.provisioner === "local" ? await openLocal(config) : await openKubernetes(config, log);
     return {
@@ -46,13 +46,21 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
   }
 }
 
-async function openSql(config: Config, log: Log): Promise<Sql> {
+/**
+ * The records that DATABASE_URL names, with their schema brought up to date. A server that can't be reached yet is waited for
+ * `waitMs` milliseconds (a minute unless given), and `onWaiting` is told once why. Throws ConfigError.
+ */
+export async function openRecords(config: Config, onWaiting: (reason: string) => void, waitMs?: number): Promise<Sql> {
   if (config.database.kind === "sqlite") return (await import("./stores/sqlite.ts")).openSqlite(config.database.path);
-  const url = new URL(config.database.url);
-  if (url.password === "" && config.databasePassword !== null)
-    url.password = encodeURIComponent(config.databasePassword);
-  const onWaiting = (error: unknown): void => log.warn("database.waiting", { error });
-  return (await import("./stores/mysql.ts")).openMysql(url.href, { onWaiting });
+  const options = { onWaiting, ...(waitMs === undefined ? {} : { waitMs }) };
+  return (await import("./stores/mysql.ts")).openMysql(databaseUrl(config, config.database.url), options);
+}
+
+/** The database's URL with the password that stands beside it. */
+function databaseUrl({ databasePassword }: Config, given: string): string {
+  const url = new URL(given);
+  if (url.password === "" && databasePassword !== null) url.password = encodeURIComponent(databasePassword);
+  return url.href;
 }
 
 async function openObjects(config: Config, directory: DataDirectory | null, log: Log): Promise<Objects> {

@@ -2,17 +2,21 @@ import { systemClock } from "../clock.ts";
 import { ConfigError, loadConfig, takeFlags } from "../config.ts";
 import { openDataDirectory } from "../data-directory.ts";
 import { AppError } from "../errors.ts";
+import { openRecords } from "../home.ts";
 import { OPERATOR_TENANT } from "../keys/key.ts";
 import { Keys, type KeyView } from "../keys/keys.ts";
 import type { Environment } from "../setting.ts";
 import { SqlKeyStore } from "../stores/key-store.ts";
-import { openSqlite } from "../stores/sqlite.ts";
+
+/** How long a person waits for a database that can't be reached, in milliseconds. */
+const WAIT_MS = 5000;
 
 const USAGE = `usage: sandbox keys create NAME [--tenant TENANT]   makes a key and prints it, this once
        sandbox keys list                           shows the keys there are
        sandbox keys revoke NAME                    ends a key at once
 
-Works on the records of the data directory (--data-dir, DATA_DIR), also while the server runs.
+Works on the records of the service, also while it runs: those of DATABASE_URL, else of the data directory (DATA_DIR).
+Settings are also taken as flags, such as --data-dir DIR.
 `;
 
 /** Where a command reads its settings and writes its lines. */
@@ -68,10 +72,9 @@ function parse(words: readonly string[]): Command | null {
 }
 
 async function withKeys(config: ReturnType<typeof loadConfig>, work: (keys: Keys) => Promise<number>): Promise<number> {
-  if (config.database.kind !== "sqlite")
-    throw new ConfigError("DATABASE_URL: this version keeps keys in SQLite only; use the API (/api/v1/keys)");
-  openDataDirectory(config.dataDir);
-  const sql = openSqlite(config.database.path);
+  // The lock of the data directory is left alone: SQLite itself keeps a running server and this command apart.
+  if (config.database.kind === "sqlite") openDataDirectory(config.dataDir);
+  const sql = await openRecords(config, () => {}, WAIT_MS);
   try {
     return await work(new Keys({ store: new SqlKeyStore(sql), clock: systemClock, configured: config.apiKeys }));
   } finally {
