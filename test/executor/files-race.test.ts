@@ -7,7 +7,10 @@ import { WorkspaceFiles } from "../../src/executor/files.ts";
 const OWNER = process.getuid?.() === 0 ? { uid: 765_433, gid: 765_433 } : undefined;
 const ROUNDS = 1500;
 
-/** Exchanges a directory and a link to the outside, a file and a link, as fast as it can. */
+/**
+ * Exchanges a directory and a link to the outside, a file and a link, as fast as it can. It follows no link itself, since it
+ * may be the user to whom the outside belongs.
+ */
 const SWAPPER = `
 import ctypes, os, sys
 os.chdir(sys.argv[1])
@@ -18,9 +21,14 @@ libc = ctypes.CDLL(None)
 print("up", flush=True)
 while True:
     for a, b in ((b"dir", b"real"), (b"file", b"plain")): libc.renameat2(-100, a, -100, b, 2)
-    for path in ("real/deep", "dir/deep"):
-        try: os.rename(path, "away"); os.symlink(outside, path); os.unlink(path); os.rename("away", path)
+    for name in ("real", "dir"):
+        try: here = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError: continue
+        try:
+            os.rename("deep", "../away", src_dir_fd=here, dst_dir_fd=here); os.symlink(outside, "deep", dir_fd=here)
+            os.unlink("deep", dir_fd=here); os.rename("../away", "deep", src_dir_fd=here, dst_dir_fd=here)
         except OSError: pass
+        os.close(here)
 `;
 
 let top: string;

@@ -33,7 +33,19 @@ test.skipIf(!isReachable())(
     try {
       const suites = SUITES.map((name) => join(dirname(import.meta.dir), name));
       const run = Bun.spawn(
-        ["setpriv", `--reuid=${USER}`, `--regid=${USER}`, "--clear-groups", process.execPath, "test", ...suites],
+        [
+          "setpriv",
+          `--reuid=${USER}`,
+          `--regid=${USER}`,
+          "--clear-groups",
+          process.execPath,
+          "test",
+          "--timeout",
+          "60000",
+          "--retry",
+          "2",
+          ...suites,
+        ],
         { cwd: REPOSITORY, env: { PATH: process.env["PATH"] ?? "", HOME: home }, stdout: "ignore", stderr: "pipe" },
       );
       const said = await new Response(run.stderr).text();
