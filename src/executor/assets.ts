@@ -1,6 +1,7 @@
 import init from "../../dist/sandbox-init" with { type: "file" };
 import forking from "./languages/forking.py" with { type: "file" };
 import handler from "./languages/handler.py" with { type: "file" };
+import preloading from "./languages/preloading.py" with { type: "file" };
 import program from "./languages/program.py" with { type: "file" };
 import runner from "./languages/runner.js" with { type: "file" };
 import warm from "./languages/warm.py" with { type: "file" };
@@ -12,6 +13,7 @@ export const ASSETS: readonly { name: string; path: string; mode: number }[] = [
   { name: "zygote.py", path: zygote, mode: 0o644 },
   { name: "forking.py", path: forking, mode: 0o644 },
   { name: "handler.py", path: handler, mode: 0o644 },
+  { name: "preloading.py", path: preloading, mode: 0o644 },
   { name: "program.py", path: program, mode: 0o644 },
   { name: "warm.py", path: warm, mode: 0o644 },
   { name: "runner.js", path: runner, mode: 0o644 },

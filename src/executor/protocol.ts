@@ -67,6 +67,8 @@ export type SandboxSpec = {
   network?: NetworkRules;
   /** Names of the Python layers of its executions; the first wins. */
   layers?: readonly string[];
+  /** Python modules of the image to import while idle. */
+  preload?: readonly string[];
 };
 
 /** Rules as egress/allow-list.ts reads them. `trusted` names are dialled whatever address they lead to. */

@@ -153,7 +153,7 @@ export class Sandbox implements ExecutionHost {
 
   #startZygote(): void {
     this.#hasZygote = true;
-    this.#link.send(zygoteFrame(zygoteCommand([], this.jailed.inside)));
+    this.#link.send(zygoteFrame(zygoteCommand(this.#spec.preload, this.jailed.inside)));
   }
 
   #nextProcess(): number {

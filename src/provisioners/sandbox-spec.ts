@@ -16,5 +16,6 @@ export function sandboxSpec(session: Session, maxRunning: number): SandboxSpec {
     env: session.env_vars,
     ...(session.network.length > 0 ? { network: { allow: session.network } } : {}),
     maxRunning,
+    preload: session.preload_modules,
   };
 }

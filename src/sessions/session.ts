@@ -58,6 +58,8 @@ export type Session = {
   image_url: string;
   /** What it may connect to, as rules; empty: nothing. */
   network: string[];
+  /** Python modules that its sandbox imports while idle. */
+  preload_modules: string[];
 };
 
 export type Page = { limit: number; offset: number };

@@ -155,6 +155,7 @@ export class Sessions {
       last_activity_at: at,
       image_url: template.image_url,
       network,
+      preload_modules: template.preload_modules,
     };
   }
 

@@ -37,6 +37,7 @@ const COLUMNS = new Columns<Session>({
   last_activity_at: "plain",
   image_url: "plain",
   network: "json",
+  preload_modules: "json",
 });
 
 /** Spelled as in the schema, whose partial index serves exactly this condition. */

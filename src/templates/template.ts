@@ -23,6 +23,8 @@ export type Template = {
   default_timeout: number;
   default_env_vars: Record<string, string>;
   warm_pool_size: number;
+  /** Python modules of the image that its sandboxes import while idle, so that a program's import of them costs nothing. */
+  preload_modules: string[];
   is_active: boolean;
   created_at: string;
   updated_at: string;

@@ -14,6 +14,7 @@ export type TemplateChange = {
   default_timeout?: number | undefined;
   default_env_vars?: Record<string, string> | undefined;
   warm_pool_size?: number | undefined;
+  preload_modules?: string[] | undefined;
   is_active?: boolean | undefined;
 };
 
@@ -79,6 +80,7 @@ export class Templates {
       default_timeout: input.default_timeout ?? DEFAULTS.default_timeout,
       default_env_vars: env,
       warm_pool_size: input.warm_pool_size ?? DEFAULTS.warm_pool_size,
+      preload_modules: input.preload_modules ?? [],
       is_active: input.is_active ?? DEFAULTS.is_active,
       created_at: at,
       updated_at: at,
@@ -142,6 +144,7 @@ function given(change: TemplateChange): Partial<Template> {
     default_timeout: change.default_timeout,
     default_env_vars: change.default_env_vars,
     warm_pool_size: change.warm_pool_size,
+    preload_modules: change.preload_modules,
     is_active: change.is_active,
   };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));

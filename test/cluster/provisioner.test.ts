@@ -59,6 +59,7 @@ function session(fields: Partial<Session> = {}): Session {
     completed_at: null,
     last_activity_at: at,
     network: [],
+    preload_modules: [],
     image_url: IMAGE,
     ...fields,
   };

@@ -42,12 +42,15 @@ export function sqlContract(name: string, open: () => Promise<SqlSubject>): void
     });
 
     test("a batch stops when its first statement meets nothing", async () => {
+      const count = "SELECT COUNT(*) AS count FROM schema_migrations";
+      const before = await sql.query(count);
       const met = await sql.batch([
-        { sql: "UPDATE schema_migrations SET name = 'x' WHERE version = ?", values: [5] },
+        { sql: "UPDATE schema_migrations SET name = 'x' WHERE version = ?", values: [50] },
         { sql: "DELETE FROM schema_migrations", values: [] },
       ]);
       expect(met).toBe(0);
-      expect(await sql.query("SELECT COUNT(*) AS count FROM schema_migrations")).toEqual([{ count: 2 }]);
+      expect(await sql.query(count)).toEqual(before);
+      expect(before[0]?.["count"]).toBeGreaterThan(0);
     });
 
     test("a statement meets rows also when it changes nothing in them", async () => {

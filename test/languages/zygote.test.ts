@@ -62,8 +62,8 @@ describe("zygote", () => {
   }, 30_000);
 
   test("answers while the modules of its template load, and then has them", async () => {
-    const direct = start({ heavy: "import time\ntime.sleep(1.5)\nVALUE = 5" });
-    await direct.startZygote(["heavy", "no_such_module"]);
+    const direct = start({ heavy: "import time\ntime.sleep(1.5)\nVALUE = 5", leaves: "raise SystemExit(3)" });
+    await direct.startZygote(["no_such_module", "leaves", "heavy"]);
     for (let i = 0; i < 3; i++) {
       const before = performance.now();
       await python(direct, "pass");
@@ -73,6 +73,26 @@ describe("zygote", () => {
     await until(direct, "import sys\nprint('heavy' in sys.modules)", "True\n");
     const code = "import heavy, os, sys\nprint(heavy.VALUE, sys.path.count(os.path.dirname(heavy.__file__)))";
     expect((await python(direct, code)).stdout).toBe("5 1\n");
+  });
+
+  test("what it has imported never stands in for a program's own module", async () => {
+    const direct = start({ mine: "VALUE = 'preloaded'" });
+    await direct.startZygote(["mine"]);
+    const code = "import sys\nprint('mine' in sys.modules)\nimport mine\nprint(mine.VALUE)";
+    await until(direct, code, "True\npreloaded\n");
+    await python(direct, "open('mine.py', 'w').write('VALUE = 7')");
+    const own = await direct.run({
+      name: "",
+      language: "python",
+      code: `${code}\ndef handler(event):\n    return [event, input()]`,
+      event: { text: "é".repeat(200_000) },
+      stdin: "typed",
+      expect: {},
+    });
+    expect(own).toMatchObject({ status: "completed", stdout: "False\n7\n" });
+    expect(own.return_value).toEqual([{ text: "é".repeat(200_000) }, "typed"]);
+    await python(direct, "import os\nos.remove('mine.py')");
+    expect((await python(direct, code)).stdout).toBe("True\npreloaded\n");
   });
 
   test("goes on when the process that loads them, or the one made ahead, is killed", async () => {

@@ -32,6 +32,7 @@ describe("create", () => {
       default_timeout: 300,
       default_env_vars: {},
       warm_pool_size: 0,
+      preload_modules: [],
       is_active: true,
       created_at: at(0),
       updated_at: at(0),
@@ -48,6 +49,7 @@ describe("create", () => {
       default_timeout: 60,
       default_env_vars: { A: "" },
       warm_pool_size: 2,
+      preload_modules: ["json.tool"],
       is_active: false,
     };
     expect(await templates.create(sent)).toMatchObject(sent);

@@ -13,6 +13,7 @@ import threading
 import time
 
 from handler import InvalidResult, arguments, call, encode_result
+from preloading import is_any_shadowed, start_over
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_NAME = "main.py"
@@ -90,8 +91,12 @@ def run(at_end=None):
     """Runs the program and ends the process; calls `at_end` once the code has run."""
     gc.freeze()  # what is here now outlives the program
     with io.FileIO(3) as file:
-        job = json.loads(file.readall())
+        data = file.readall()
+    job = json.loads(data)
     enter(job)
+    if is_any_shadowed(search_path):
+        start_over(data)
+    del data
     gc.enable()
     code = run_code(job)
     del job

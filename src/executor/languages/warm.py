@@ -7,6 +7,7 @@ import time
 
 import program
 from forking import Forker
+from preloading import preload
 
 # Imported by every zygote, in this order, while nobody waits.
 COMMON = """linecache threading traceback re random math datetime collections io typing time dataclasses functools
@@ -24,19 +25,6 @@ def quietly_import(name):
         __import__(name)
     except Exception:
         pass
-
-
-def import_with_one_thread(names):
-    """Imports, from layers too, without the thread pools of numerical libraries: a fork would not have their threads."""
-    limits = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    path = list(sys.path)
-    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
-    os.environ.update(dict.fromkeys(limits, "1"))
-    for name in names:
-        quietly_import(name)
-    for name in limits:
-        del os.environ[name]
-    sys.path[:] = path
 
 
 NEVER = float("inf")
@@ -257,7 +245,7 @@ class Zygote:
             mine.close()
             self.forget_program()
             self.successor = its
-            import_with_one_thread(names)
+            preload(names)
             its.send(b"r")
             if not its.recv(1):
                 os._exit(0)

@@ -69,8 +69,8 @@ export class LocalProvisioner implements Provisioner {
       diskBytes: template.default_disk_mb * 1024 ** 2,
       maxProcesses: this.#d.maxProcesses,
     };
-    const { image_url: imageUrl, runtime_type: runtimeType } = template;
-    const sandbox = { imageUrl, runtimeType, limits, env: {}, maxRunning: this.#d.maxRunning };
+    const { image_url: imageUrl, runtime_type: runtimeType, preload_modules: preload } = template;
+    const sandbox = { imageUrl, runtimeType, limits, env: {}, maxRunning: this.#d.maxRunning, preload };
     return { id: template.id, size: template.warm_pool_size, sandbox };
   }
 
