@@ -1,3 +1,4 @@
+import { statfs } from "node:fs/promises";
 import { hostname } from "node:os";
 import { Changes } from "./changes.ts";
 import { systemClock } from "./clock.ts";
@@ -11,6 +12,7 @@ import { newRequestId } from "./id.ts";
 import { Keys } from "./keys/keys.ts";
 import type { Log } from "./log.ts";
 import { Metrics } from "./metrics.ts";
+import { reportFailures } from "./store-failures.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { Session } from "./sessions/session.ts";
 import { DependencyInstaller } from "./sessions/dependency-installer.ts";
@@ -39,7 +41,12 @@ const DRAIN_MS = 10_000;
 
 /** Builds the service from its configuration and starts it. Throws ConfigError for what the operator must change. */
 export async function startApp(config: Config, log: Log): Promise<App> {
-  const home = await openHome(config, log);
+  const opened = await openHome(config, log);
+  const home = {
+    ...opened,
+    sql: reportFailures(opened.sql, () => metrics.storeFailed("database")),
+    objects: reportFailures(opened.objects, () => metrics.storeFailed("objects")),
+  };
   const { sql, provisioner } = home;
   const clock = systemClock;
   const owner = `${hostname()}-${process.pid}-${newRequestId().slice(0, 8)}`;
@@ -54,6 +61,8 @@ export async function startApp(config: Config, log: Log): Promise<App> {
 
   const metrics = new Metrics({
     activeSessions: () => sessionStore.countLive(),
+    liveExecutions: () => executionStore.liveByStatus(),
+    ...(home.isEdge ? { disk: () => diskSpace(config.dataDir) } : {}),
     warmPoolSizes: async () =>
       Object.entries((await provisioner.warmSizes?.()) ?? {}).map(([template, size]) => ({ template, size })),
   });
@@ -83,6 +92,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
       if (sandbox.pool === "miss") metrics.warmPoolMissed(session.template_id);
       log.info("sandbox.made", { session_id: session.id, pool: sandbox.pool, ms: Math.round(ms * 100) / 100 });
     },
+    corrected: (kind) => metrics.corrected(kind),
     executionEnded: (execution) => {
       metrics.executionEnded(execution, clock.now());
       logEnd(log, execution);
@@ -200,6 +210,11 @@ function listen(
     const message = error instanceof Error ? error.message : String(error);
     throw new ConfigError(`HOST=${config.host} PORT=${config.port} can't be listened on: ${message}`);
   }
+}
+
+async function diskSpace(path: string): Promise<{ free: number; size: number }> {
+  const { bavail, blocks, bsize } = await statfs(path);
+  return { free: bavail * bsize, size: blocks * bsize };
 }
 
 function logEnd(log: Log, execution: Execution): void {

@@ -14,6 +14,8 @@ export type Home = {
   provisioner: Provisioner;
   /** No other process can have leases: the data directory is locked by this one. */
   isAlone: boolean;
+  /** Something of it is kept in the data directory. */
+  isEdge: boolean;
   /** Resolves when sandboxes can be made. */
   ready(): Promise<void>;
   close(): Promise<void>;
@@ -32,6 +34,7 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
       sql,
       objects,
       provisioner: runner.provisioner,
+      isEdge,
       isAlone: config.database.kind === "sqlite",
       ready: () => runner.ready(),
       close: async () => {

@@ -1,14 +1,24 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Execution } from "./executions/execution.ts";
+import { LANGUAGES } from "./executor/protocol.ts";
+import { CORRECTIONS, type Correction } from "./scheduler/scheduler.ts";
 
 /** Seconds: from 1 ms, where a warm Python handler ends, to an hour, the longest execution. */
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
 const START_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** What is asked for only when a scrape comes. */
+/** How long a scrape waits for one of its sources, in milliseconds. */
+const SOURCE_MS = 2000;
+const ENDS = ["completed", "failed", "timeout", "crashed", "cancelled"] as const;
+const STORES = ["database", "objects"] as const;
+
+/** What is asked for only when a scrape comes. A figure that can't be told then is left out, and the others are there. */
 export type MetricSources = {
   activeSessions(): Promise<number>;
+  liveExecutions(): Promise<Record<"pending" | "running", number>>;
   warmPoolSizes(): Promise<{ template: string; size: number }[]>;
+  /** Bytes of the file system of the data directory; absent where there is none. */
+  disk?: () => Promise<{ free: number; size: number }>;
 };
 
 /** The service's figures for Prometheus (contract, Health and operation). Labels are from closed lists or template ids. */
@@ -49,6 +59,16 @@ export class Metrics {
     "Sessions of templates with a warm pool that found it empty.",
     ["template"],
   );
+  readonly #storeErrors = this.#counter(
+    "sandbox_store_errors_total",
+    "Calls of the database or the object store that failed.",
+    ["store"],
+  );
+  readonly #corrections = this.#counter(
+    "sandbox_corrections_total",
+    "What the scheduler found other than the rows say and put right: leases that ran out, lost and orphaned sandboxes.",
+    ["kind"],
+  );
   readonly #http = this.#histogram(
     "sandbox_http_request_duration_seconds",
     "Time to answer requests, by route; streams until they close.",
@@ -59,27 +79,61 @@ export class Metrics {
 
   constructor(sources: MetricSources) {
     collectDefaultMetrics({ register: this.#registry });
-    this.#streams = new Gauge({
-      name: "sandbox_stream_clients",
-      help: "Open event streams.",
-      registers: [this.#registry],
+    this.#streams = this.#gauge("sandbox_stream_clients", "Open event streams.", []);
+    this.#asked("sandbox_sessions_active", "Sessions that are creating or running.", [], async (gauge) =>
+      gauge.set(await sources.activeSessions()),
+    );
+    const live = "Executions that wait (pending) or run, of the whole service.";
+    this.#asked("sandbox_executions_live", live, ["status"], async (gauge) => {
+      for (const [status, count] of Object.entries(await sources.liveExecutions())) gauge.set({ status }, count);
     });
-    new Gauge({
-      name: "sandbox_sessions_active",
-      help: "Sessions that are creating or running.",
-      registers: [this.#registry],
-      async collect(): Promise<void> {
-        this.set(await sources.activeSessions());
-      },
+    const ready = "Warm sandboxes ready to be claimed, by template.";
+    this.#asked("sandbox_warm_pool_size", ready, ["template"], async (gauge) => {
+      for (const { template, size } of await sources.warmPoolSizes()) {
+        gauge.set({ template }, size);
+        this.#misses.inc({ template }, 0);
+      }
     });
+    const { disk } = sources;
+    if (disk !== undefined) {
+      const bytes = "Bytes of the file system that holds the data directory: free for the service, and in all.";
+      this.#asked("sandbox_disk_bytes", bytes, ["kind"], async (gauge) => {
+        for (const [kind, count] of Object.entries(await disk())) gauge.set({ kind }, count);
+      });
+    }
+    this.#startAtZero();
+  }
+
+  /** A counter that first appears with 1 has no increase that Prometheus could see. */
+  #startAtZero(): void {
+    for (const language of LANGUAGES) for (const status of ENDS) this.#executions.inc({ language, status }, 0);
+    for (const store of STORES) this.#storeErrors.inc({ store }, 0);
+    for (const kind of CORRECTIONS) this.#corrections.inc({ kind }, 0);
+  }
+
+  #gauge<L extends string>(name: string, help: string, labelNames: L[]): Gauge<L> {
+    return new Gauge({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  /** A gauge that `fill` sets at every scrape. */
+  #asked<L extends string>(
+    name: string,
+    help: string,
+    labelNames: L[],
+    fill: (gauge: Gauge<L>) => Promise<void>,
+  ): void {
     new Gauge({
-      name: "sandbox_warm_pool_size",
-      help: "Warm sandboxes ready to be claimed, by template.",
-      labelNames: ["template"],
+      name,
+      help,
+      labelNames,
       registers: [this.#registry],
       async collect(): Promise<void> {
         this.reset();
-        for (const { template, size } of await sources.warmPoolSizes()) this.set({ template }, size);
+        if (labelNames.length === 0) this.remove();
+        const late = Promise.withResolvers<void>();
+        const timer = setTimeout(late.resolve, SOURCE_MS);
+        await Promise.race([fill(this).catch(() => {}), late.promise]);
+        clearTimeout(timer);
       },
     });
   }
@@ -110,6 +164,14 @@ export class Metrics {
 
   warmPoolMissed(template: string): void {
     this.#misses.inc({ template });
+  }
+
+  storeFailed(store: (typeof STORES)[number]): void {
+    this.#storeErrors.inc({ store });
+  }
+
+  corrected(kind: Correction): void {
+    this.#corrections.inc({ kind });
   }
 
   /** `route` is the pattern (`/api/v1/sessions/:id`), never the path of a request. */

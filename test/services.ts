@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { chown, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { homedir, userInfo } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** A program that tests start for real; where to find it, and why it is missing when it is. */
 type Program = { path: string | null; missing: string };
@@ -23,8 +23,15 @@ const MINIO = find(
   "go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
 );
 
+const PROMETHEUS = find(
+  "prometheus",
+  [join(homedir(), ".cache/sandbox-tests/prometheus/usr/bin")],
+  "bash .ci/setup --tests",
+);
+
 /** The reason why tests with the service can't run here, for their names; null when they can. */
 export const mariaDbMissing = MARIADB.path === null ? MARIADB.missing : null;
+export const prometheusMissing = PROMETHEUS.path === null ? PROMETHEUS.missing : null;
 export const minioMissing = MINIO.path === null ? MINIO.missing : null;
 
 async function freePort(): Promise<number> {
@@ -187,3 +194,42 @@ export class Minio extends Service {
     return `http://127.0.0.1:${this.port}`;
   }
 }
+
+/** Prometheus with the tool that stands beside it. */
+export class Prometheus extends Service {
+  static readonly tool = join(dirname(PROMETHEUS.path ?? ""), "promtool");
+
+  /** Scrapes `target` (HOST:PORT) as `job` four times a second, and evaluates `rules` (what a rule file holds) as often. */
+  static async start(job: string, target: string, rules: unknown): Promise<Prometheus> {
+    const directory = await mkdtemp("/tmp/prometheus-test-");
+    const port = await freePort();
+    const config = {
+      global: { scrape_interval: "250ms", scrape_timeout: "250ms", evaluation_interval: "250ms" },
+      rule_files: ["rules.yaml"],
+      scrape_configs: [{ job_name: job, static_configs: [{ targets: [target] }] }],
+    };
+    // JSON is YAML.
+    await Bun.write(join(directory, "rules.yaml"), JSON.stringify(rules));
+    await Bun.write(join(directory, "config.yaml"), JSON.stringify(config));
+    const argv = [PROMETHEUS.path ?? "prometheus", `--config.file=${join(directory, "config.yaml")}`];
+    argv.push(`--web.listen-address=127.0.0.1:${port}`, `--storage.tsdb.path=${join(directory, "data")}`);
+    const server = new Prometheus(directory, port, bound(argv), {}, "Server is ready to receive web requests");
+    await server.start();
+    return server;
+  }
+
+  /** What an expression is now: its series with their labels. Throws with what Prometheus says against it. */
+  async query(expression: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> {
+    const body = new URLSearchParams({ query: expression });
+    const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/query`, { method: "POST", body });
+    const { status, error, data } = (await answer.json()) as QueryAnswer;
+    if (status !== "success") throw new Error(`${expression}: ${error}`);
+    return data.result;
+  }
+}
+
+type QueryAnswer = {
+  status: string;
+  error?: string;
+  data: { result: { metric: Record<string, string>; value: [number, string] }[] };
+};

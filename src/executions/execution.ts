@@ -73,6 +73,8 @@ export interface ExecutionStore {
   release(id: string, owner: string): Promise<void>;
   /** Frees the lease of every live execution: for a process that knows that no other one lives. */
   releaseAll(): Promise<void>;
-  /** Ids of live executions whose lease is free or expired, oldest first. */
-  unowned(now: string, limit: number): Promise<string[]>;
+  /** Live executions that nobody has, oldest first; `isExpired`: their owner did not give them up, but stopped renewing. */
+  unowned(now: string, limit: number): Promise<{ id: string; isExpired: boolean }[]>;
+  /** How many executions are in each live status, of all tenants. */
+  liveByStatus(): Promise<Record<"pending" | "running", number>>;
 }

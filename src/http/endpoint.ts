@@ -1,5 +1,6 @@
 import type { Static, TObject, TSchema } from "@sinclair/typebox";
 import type { ErrorCode } from "../errors.ts";
+import type { RouteAccess } from "./auth.ts";
 import { readJson } from "./body.ts";
 import { compileBody, compileQuery } from "./validation.ts";
 
@@ -60,8 +61,8 @@ type Spec<P extends string, B extends TObject, Q extends TObject> = {
   tag: string;
   summary: string;
   description?: string;
-  /** `public` needs no key (contract, Access). */
-  access?: "public" | "key";
+  /** `key` unless given (contract, Access). */
+  access?: RouteAccess;
   /** JSON body. Unknown fields are ignored; null for an optional field is as if it were absent. */
   body?: B;
   query?: Q;

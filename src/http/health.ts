@@ -102,6 +102,7 @@ export function healthEndpoints(vitals: Vitals): Endpoint[] {
     endpoint({
       method: "GET",
       path: "/api/v1/health/detailed",
+      access: "monitor",
       tag,
       summary: "Checks of database, objects, executor and isolation",
       answers: {

@@ -17,6 +17,7 @@ export function metricsEndpoints(metrics: HttpMetrics): Endpoint[] {
     endpoint({
       method: "GET",
       path: "/metrics",
+      access: "monitor",
       tag: "operation",
       summary: "Figures for Prometheus",
       answers: { 200: { description: "Exposition text.", content: { "text/plain": { schema: Type.String() } } } },

@@ -32,7 +32,7 @@ export async function respond(
   const exchange = new LiveExchange(request, around.maxBodyBytes, around.stopping, around.idleTimeout);
   let reply: Reply;
   try {
-    exchange.tenant = await around.access.tenantOf(request.headers, endpoint.access === "public");
+    exchange.tenant = await around.access.tenantOf(request.headers, endpoint.access ?? "key");
     if (endpoint.access !== "public") around.rate?.count(exchange.tenant, exchange.startedAt);
     checkParams(params);
     reply = await endpoint.run(exchange, params);

@@ -26,6 +26,8 @@ export type ReconcilerDeps = {
   again(id: string): Promise<void>;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
+  /** Called when a running session had lost its sandbox and got a new one. */
+  corrected(what: "sandbox_remade"): void;
 };
 
 /** Pause before an installation that the executor could not take is tried again. */
@@ -125,6 +127,7 @@ export class SessionReconciler {
     this.#d.log.warn("session.recovering", { session_id: session.id });
     try {
       await this.#d.provisioner.ensure(session);
+      this.#d.corrected("sandbox_remade");
     } catch (error) {
       if (!isRefusal(error)) throw error;
       await this.#fail(session, `the sandbox was lost and could not be made again: ${error.message}`);

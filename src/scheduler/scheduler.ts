@@ -11,6 +11,13 @@ import type { TemplateStore } from "../templates/template.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
 import { WarmPoolKeeper } from "./warm-pools.ts";
 
+/**
+ * `lease_expired`: an execution whose owner stopped renewing its lease was taken over; `sandbox_remade`: a live session had no
+ * sandbox; `orphan_released`: a sandbox had no live session.
+ */
+export const CORRECTIONS = ["lease_expired", "sandbox_remade", "orphan_released"] as const;
+export type Correction = (typeof CORRECTIONS)[number];
+
 export type SchedulerDeps = {
   sessions: SessionStore;
   executions: ExecutionStore;
@@ -30,6 +37,8 @@ export type SchedulerDeps = {
   installer: DependencyInstaller;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
+  /** Called for each thing that was not as the rows say and was put right. */
+  corrected(what: Correction): void;
 };
 
 const RESYNC_MS = 2000;
@@ -128,13 +137,14 @@ export class Scheduler implements Wakeups {
     const now = this.#d.clock.now().toISOString();
     const due = await this.#d.sessions.due(now, BATCH);
     await Promise.all(due.map((id) => this.#step(id, false)));
-    for (const id of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now);
+    for (const { id, isExpired } of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now, isExpired);
     await this.#compareSandboxes();
     await this.#warmPools.resync();
   }
 
-  async #adopt(id: string, now: string): Promise<void> {
+  async #adopt(id: string, now: string, isExpired: boolean): Promise<void> {
     if (this.#followed.has(id) || !(await this.#d.executions.claim(id, this.#lease(), now))) return;
+    if (isExpired) this.#d.corrected("lease_expired");
     const execution = await this.#d.executions.get(id);
     if (execution !== null) this.execution(execution);
   }
@@ -157,6 +167,7 @@ export class Scheduler implements Wakeups {
       const row = await this.#d.sessions.get(id);
       if (row !== null && isLive(row)) continue;
       this.#d.log.info("sandbox.orphan_released", { session_id: id });
+      this.#d.corrected("orphan_released");
       await this.#d.provisioner.release(id, { deleteWorkspace: row === null });
     }
   }

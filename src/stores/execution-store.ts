@@ -197,10 +197,19 @@ export class SqlExecutionStore implements ExecutionStore {
     await this.#sql.run(`UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}`);
   }
 
-  async unowned(now: string, limit: number): Promise<string[]> {
+  async liveByStatus(): Promise<Record<"pending" | "running", number>> {
+    const rows = await this.#sql.query(
+      `SELECT status, COUNT(*) AS total FROM executions WHERE ${LIVE} GROUP BY status`,
+    );
+    const totals = new Map(rows.map((row) => [row["status"], Number(row["total"])]));
+    return { pending: totals.get("pending") ?? 0, running: totals.get("running") ?? 0 };
+  }
+
+  async unowned(now: string, limit: number): Promise<{ id: string; isExpired: boolean }[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
-    const sql = `SELECT id FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;
-    return (await this.#sql.query(sql, [now, ...end.values])).map(idOf);
+    const sql = `SELECT id, lease_owner FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;
+    const rows = await this.#sql.query(sql, [now, ...end.values]);
+    return rows.map((row) => ({ id: idOf(row), isExpired: row["lease_owner"] !== null }));
   }
 }
 

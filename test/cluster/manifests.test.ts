@@ -144,6 +144,7 @@ describe.skipIf(!HAS_CLUSTER || (await isInstalled()))("the manifests", () => {
     const kinds = [
       ["clusterissuers", "ClusterIssuer", "cert-manager.io", "v1", "Cluster"],
       ["servicemonitors", "ServiceMonitor", "monitoring.coreos.com", "v1", "Namespaced"],
+      ["prometheusrules", "PrometheusRule", "monitoring.coreos.com", "v1", "Namespaced"],
     ] as const;
     for (const [plural, kind, group, version, scope] of kinds)
       await apply(stubDefinition({ plural, kind, group, version, scope }));

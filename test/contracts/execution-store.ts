@@ -149,6 +149,12 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await stores.executions.countLive({ tenant: "else" })).toBe(1);
       expect(await stores.executions.countLive({ tenant: "nobody" })).toBe(0);
       expect(await stores.executions.liveIds("s")).toEqual(["a", "b"]);
+      expect(await stores.executions.liveByStatus()).toEqual({ pending: 2, running: 1 });
+    });
+
+    test("without any live one there is none in either status", async () => {
+      await insert({ status: "completed" });
+      expect(await stores.executions.liveByStatus()).toEqual({ pending: 0, running: 0 });
     });
 
     test("deleting a session's executions names them and leaves the others", async () => {
@@ -183,15 +189,17 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       await insert({ id: "a", status: "running" });
       await insert({ id: "c" });
       await insert({ id: "d", status: "completed" });
-      expect(await stores.executions.unowned(at(14), 10)).toEqual([]);
-      expect(await stores.executions.unowned(at(15), 10)).toEqual(["b", "a", "c"]);
-      expect(await stores.executions.unowned(at(15), 2)).toEqual(["b", "a"]);
+      const unowned = async (now: string, limit: number): Promise<string[]> =>
+        (await stores.executions.unowned(now, limit)).map(({ id, isExpired }) => (isExpired ? id : `${id} given up`));
+      expect(await unowned(at(14), 10)).toEqual([]);
+      expect(await unowned(at(15), 10)).toEqual(["b", "a", "c"]);
+      expect(await unowned(at(15), 2)).toEqual(["b", "a"]);
       await stores.executions.claim("a", { owner: "you", expiresAt: at(20) }, at(15));
       await stores.executions.renew(["a", "b", "c", "d", "nope"], { owner: "me", expiresAt: at(60) });
-      expect(await stores.executions.unowned(at(30), 10)).toEqual(["a"]);
+      expect(await unowned(at(30), 10)).toEqual(["a"]);
       await stores.executions.release("c", "me");
-      expect(await stores.executions.unowned(at(30), 10)).toEqual(["a", "c"]);
-      expect(await stores.executions.unowned(at(60), 10)).toEqual(["b", "a", "c"]);
+      expect(await unowned(at(30), 10)).toEqual(["a", "c given up"]);
+      expect(await unowned(at(60), 10)).toEqual(["b", "a", "c given up"]);
     });
   });
 }

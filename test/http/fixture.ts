@@ -80,6 +80,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     creatingTimeoutMs: 300_000,
     bounds,
     executionEnded: () => {},
+    corrected: () => {},
     sandboxMade: () => {},
     templates: templateStore,
   });

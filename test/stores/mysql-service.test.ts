@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { Client } from "../e2e/client.ts";
+import { Client, type Json } from "../e2e/client.ts";
 import { startServer, type Server } from "../e2e/server.ts";
 import { MariaDb, mariaDbMissing, Minio, minioMissing } from "../services.ts";
 
@@ -43,6 +43,9 @@ describe.skipIf(missing !== null)(missing ?? "the service on MariaDB and MinIO",
     });
     const reader = stream.body?.getReader();
     await reader?.read();
+    // Who asked before is known also without the database that has the keys.
+    expect((await client.get("/health/detailed")).body["status"]).toBe("healthy");
+    expect((await fetch(`${server.url}/metrics`)).status).toBe(200);
     await database.kill();
 
     const start = performance.now();
@@ -53,7 +56,14 @@ describe.skipIf(missing !== null)(missing ?? "the service on MariaDB and MinIO",
     expect(performance.now() - start).toBeLessThan(2000);
     expect((await client.get("/health")).status).toBe(200);
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
-    expect((await client.get("/health/detailed")).status).toBe(503);
+    const health = await client.get("/health/detailed");
+    expect([health.status, health.body["status"]]).toEqual([503, "unhealthy"]);
+    const failing = (health.body["checks"] as Json[]).filter((check) => check["ok"] !== true);
+    expect(failing).toEqual([{ name: "database", ok: false, found: expect.any(String) }]);
+    const figures = await (await fetch(`${server.url}/metrics`)).text();
+    expect(figures).toMatch(/^sandbox_store_errors_total\{store="database"\} [1-9]/m);
+    expect(figures).not.toMatch(/^sandbox_sessions_active /m);
+    expect(figures).toMatch(/^sandbox_sessions_total [1-9]/m);
     // The program comes to its end meanwhile.
     await Bun.sleep(4000);
     await database.start();
