@@ -55,7 +55,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   const executionStore = new SqlExecutionStore(sql);
   const templateStore = new SqlTemplateStore(sql);
   const keys = new Keys({ store: new SqlKeyStore(sql), clock, configured: config.apiKeys });
-  const templates = new Templates(templateStore, sessionStore, clock);
+  const templates = new Templates(templateStore, sessionStore, clock, checkNetwork);
   const sessionChanges = new Changes<Session>();
   const executionChanges = new Changes<Execution>();
 
@@ -172,6 +172,10 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   return { url, ready, stop: () => (stopping ??= stop()) };
 }
 
+function checkNetwork(rules: readonly string[]): void {
+  void new AllowList(rules);
+}
+
 function sessionRules(config: Config): SessionRules {
   return {
     defaultTimeoutS: config.defaultTimeoutS,
@@ -183,7 +187,7 @@ function sessionRules(config: Config): SessionRules {
     maxSessionsPerTenant: config.maxSessionsPerTenant,
     bounds: { idleMs: config.idleMs, lifetimeMs: config.lifetimeMs },
     packageIndexUrl: config.packageIndexUrl,
-    checkNetwork: (rules) => void new AllowList(rules),
+    checkNetwork,
     leaseMs: LEASE_MS,
   };
 }

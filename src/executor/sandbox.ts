@@ -7,7 +7,7 @@ import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
 import type { Jail, JailedInit, SandboxLimit } from "./jail/jail.ts";
 import { launchPlan, layerPath, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
-import type { Artifact, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
+import type { Artifact, EgressDecision, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Relay } from "./relay.ts";
 import { Spares } from "./spares.ts";
 import { inputFrames, startFrame, zygoteFrame } from "./start-frames.ts";
@@ -17,7 +17,9 @@ export type SandboxDeps = {
   log: Log;
   maxWaiting: number;
   /** The way out that the specification asks for; null when it asks for none. */
-  openEgress(id: string, spec: SandboxSpec): Promise<Egress | null>;
+  openEgress(spec: SandboxSpec, decided: (decision: EgressDecision) => void): Promise<Egress | null>;
+  /** What the way out of the sandbox of this id has decided. */
+  audited(id: string, decision: EgressDecision): void;
   /** An execution of this sandbox has ended. */
   ended(execution: Execution): void;
 };
@@ -49,7 +51,7 @@ export class Sandbox implements ExecutionHost {
   static async start(id: string, spec: SandboxSpec, deps: SandboxDeps): Promise<Sandbox> {
     const startedMs = performance.now();
     let sandbox: Sandbox | null = null;
-    const egress = await deps.openEgress(id, spec);
+    const egress = await deps.openEgress(spec, (decision) => deps.audited(sandbox?.state.id ?? id, decision));
     const events = { limitPassed: (limit: SandboxLimit) => sandbox?.limitPassed(limit) };
     const jailed = await deps.jail.start(id, spec, events, egress?.dir).catch(async (error: unknown) => {
       await egress?.close();

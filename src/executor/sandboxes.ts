@@ -90,7 +90,7 @@ export class Sandboxes {
       const present = this.#sandboxes.get(id);
       if (present !== undefined && present.state.status === "running") return present.state;
       if (present !== undefined) await this.#remove(present);
-      const warm = !hasRules(spec) && this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
+      const warm = this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
       const sandbox = warm instanceof Sandbox ? warm.adopt(id, spec) : await this.#start(id, spec);
       sandbox.state.pool = warm instanceof Sandbox ? "hit" : warm;
       this.#sandboxes.set(id, sandbox);
@@ -103,10 +103,9 @@ export class Sandboxes {
       jail: this.#d.jail,
       log: this.#d.log.with({ sandbox_id: id }),
       maxWaiting: this.#d.maxWaiting,
-      openEgress: async (sandboxId, spec) =>
-        hasRules(spec)
-          ? Egress.open(this.#d.dataDir, spec.network, (decision) => this.#audited(sandboxId, decision))
-          : null,
+      openEgress: async (spec, decided) =>
+        hasRules(spec) ? Egress.open(this.#d.dataDir, spec.network, decided) : null,
+      audited: (sandboxId, decision) => this.#audited(sandboxId, decision),
       ended: (execution) => this.#live.delete(execution.id),
     });
   }

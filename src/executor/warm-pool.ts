@@ -102,6 +102,6 @@ export class WarmPools {
 }
 
 /** What can't be bound late. */
-function keyOf({ imageUrl, runtimeType, preload = [] }: SandboxSpec): string {
-  return JSON.stringify([imageUrl, runtimeType, preload]);
+function keyOf({ imageUrl, runtimeType, preload = [], network }: SandboxSpec): string {
+  return JSON.stringify([imageUrl, runtimeType, preload, network?.allow ?? []]);
 }

@@ -23,6 +23,19 @@ export const EnvVars = Type.Record(Type.String({ pattern: "^[A-Za-z_][A-Za-z0-9_
   description: "Environment variables. Loader variables (LD_*) are refused with 400.",
 });
 
+/** Where code may connect to; as a template's, the default of its sessions. */
+export const Network = Type.Object(
+  {
+    allow: Type.Array(Type.String({ maxLength: 300 }), {
+      maxItems: 100,
+      description:
+        "Host names, names below one, addresses or ranges, each with an optional port (else 80 and 443), that code may reach through the proxy in HTTP_PROXY and HTTPS_PROXY. Empty: nothing.",
+      examples: [["pypi.org", "*.example.com:443"]],
+    }),
+  },
+  { $id: "Network" },
+);
+
 const MAX_LIMIT = 200;
 const MAX_OFFSET = 2_147_483_647;
 

@@ -7,6 +7,7 @@ import {
   EnvVars,
   Instant,
   jsonAnswer,
+  Network,
   oneOf,
   orNull,
   PageOf,
@@ -39,17 +40,6 @@ const Dependency = Type.Object(
 );
 
 const PackageIndexUrl = Type.String({ pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s]+$", maxLength: 512 });
-const Network = Type.Object(
-  {
-    allow: Type.Array(Type.String({ maxLength: 300 }), {
-      maxItems: 100,
-      description:
-        "Host names, names below one, addresses or ranges, each with an optional port (else 80 and 443), that code may reach through the proxy in HTTP_PROXY and HTTPS_PROXY. Empty: nothing.",
-      examples: [["pypi.org", "*.example.com:443"]],
-    }),
-  },
-  { $id: "Network" },
-);
 const Decision = Type.Object(
   {
     at: Instant,

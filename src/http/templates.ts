@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { RUNTIME_TYPES, type Template } from "../templates/template.ts";
 import type { Templates } from "../templates/templates.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, oneOf } from "./schemas.ts";
+import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, Network, oneOf } from "./schemas.ts";
 
 const Id = Type.String({ minLength: 1, maxLength: 64, pattern: "^[^/\\u0000-\\u001f\\u007f]*$" });
 const Name = Type.String({ minLength: 1, maxLength: 255 });
@@ -27,6 +27,7 @@ const changeable = {
   default_env_vars: Type.Optional(EnvVars),
   warm_pool_size: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000, default: 0 })),
   preload_modules: Type.Optional(PreloadModules),
+  network: Type.Optional(Network),
   is_active: Type.Optional(Type.Boolean({ default: true })),
 };
 
@@ -54,6 +55,7 @@ const TemplateView = Type.Object(
     default_env_vars: Type.Record(Type.String(), Type.String()),
     warm_pool_size: Type.Integer(),
     preload_modules: Type.Array(Type.String()),
+    network: Type.Object({ allow: Type.Array(Type.String()) }),
     is_active: Type.Boolean(),
     created_at: Instant,
     updated_at: Instant,
@@ -74,7 +76,7 @@ export function templateEndpoints(templates: Templates): Endpoint[] {
       summary: "Make a template",
       body: Input,
       answers: { 201: one },
-      errors: [...BODY_ERRORS, "invalid_environment", "template_exists"],
+      errors: [...BODY_ERRORS, "bad_request", "invalid_environment", "template_exists"],
       async handle({ body }) {
         const template = await templates.create(body);
         const headers = { Location: `/api/v1/templates/${template.id}` };
@@ -106,7 +108,7 @@ export function templateEndpoints(templates: Templates): Endpoint[] {
       summary: "Change a template; sessions that exist keep what they started with",
       body: Change,
       answers: { 200: one },
-      errors: [...BODY_ERRORS, "invalid_environment", "template_not_found", "template_exists"],
+      errors: [...BODY_ERRORS, "bad_request", "invalid_environment", "template_not_found", "template_exists"],
       handle: async ({ params, body }) => ({
         status: 200,
         json: shapeTemplate(await templates.update(params.template_id, body)),
@@ -141,6 +143,7 @@ function shapeTemplate(template: Template) {
     default_env_vars: template.default_env_vars,
     warm_pool_size: template.warm_pool_size,
     preload_modules: template.preload_modules,
+    network: { allow: template.network },
     is_active: template.is_active,
     created_at: template.created_at,
     updated_at: template.updated_at,

@@ -118,7 +118,7 @@ export class Sessions {
     const timeout = input.timeout ?? template.default_timeout ?? rules.defaultTimeoutS;
     this.#checkTimeout(timeout);
     const dependencies = mergeDependencies([], input.dependencies ?? []);
-    const network = input.network?.allow ?? [];
+    const network = input.network?.allow ?? template.network;
     rules.checkNetwork(network);
     const at = now.toISOString();
     return {

@@ -15,6 +15,7 @@ const COLUMNS = new Columns<Template>({
   default_env_vars: "json",
   warm_pool_size: "plain",
   preload_modules: "json",
+  network: "json",
   is_active: "boolean",
   created_at: "plain",
   updated_at: "plain",

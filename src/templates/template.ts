@@ -25,6 +25,8 @@ export type Template = {
   warm_pool_size: number;
   /** Python modules of the image that its sandboxes import while idle, so that a program's import of them costs nothing. */
   preload_modules: string[];
+  /** What its sessions may connect to unless they say otherwise, as rules; empty: nothing. */
+  network: string[];
   is_active: boolean;
   created_at: string;
   updated_at: string;

@@ -15,6 +15,7 @@ export type TemplateChange = {
   default_env_vars?: Record<string, string> | undefined;
   warm_pool_size?: number | undefined;
   preload_modules?: string[] | undefined;
+  network?: { allow: string[] } | undefined;
   is_active?: boolean | undefined;
 };
 
@@ -57,17 +58,30 @@ export class Templates {
   readonly #store: TemplateStore;
   readonly #sessions: Pick<SessionStore, "countLiveByTemplate">;
   readonly #clock: Clock;
+  readonly #checkNetwork: (rules: readonly string[]) => void;
 
-  constructor(store: TemplateStore, sessions: Pick<SessionStore, "countLiveByTemplate">, clock: Clock) {
+  /** `checkNetwork` throws `bad_request` for rules that can't be read. */
+  constructor(
+    store: TemplateStore,
+    sessions: Pick<SessionStore, "countLiveByTemplate">,
+    clock: Clock,
+    checkNetwork: (rules: readonly string[]) => void,
+  ) {
     this.#store = store;
     this.#sessions = sessions;
     this.#clock = clock;
+    this.#checkNetwork = checkNetwork;
   }
 
-  /** `template_exists` when the id or the name is taken, `invalid_environment` for variables that no session may have. */
+  /**
+   * `template_exists` when the id or the name is taken, `invalid_environment` for variables and `bad_request` for network
+   * rules that no session may have.
+   */
   async create(input: TemplateInput): Promise<Template> {
     const env = input.default_env_vars ?? {};
     checkEnvironment(env);
+    const network = input.network?.allow ?? [];
+    this.#checkNetwork(network);
     const at = this.#clock.now().toISOString();
     const template: Template = {
       id: input.id,
@@ -81,6 +95,7 @@ export class Templates {
       default_env_vars: env,
       warm_pool_size: input.warm_pool_size ?? DEFAULTS.warm_pool_size,
       preload_modules: input.preload_modules ?? [],
+      network,
       is_active: input.is_active ?? DEFAULTS.is_active,
       created_at: at,
       updated_at: at,
@@ -101,6 +116,7 @@ export class Templates {
   /** Changes the given fields; sessions that exist keep what they started with. */
   async update(id: string, change: TemplateChange): Promise<Template> {
     if (change.default_env_vars !== undefined) checkEnvironment(change.default_env_vars);
+    if (change.network !== undefined) this.#checkNetwork(change.network.allow);
     const fields = given(change);
     if (Object.keys(fields).length === 0) return this.get(id);
     const changed = await this.#store.update(id, { ...fields, updated_at: this.#clock.now().toISOString() });
@@ -135,7 +151,7 @@ function missing(id: string): never {
 
 /** The fields that a caller may change and has given; `id`, `runtime_type` and unknown ones are left out. */
 function given(change: TemplateChange): Partial<Template> {
-  const fields: { [K in keyof Required<TemplateChange>]: TemplateChange[K] } = {
+  const fields: { [K in keyof Required<TemplateChange>]: Template[K] | undefined } = {
     name: change.name,
     image_url: change.image_url,
     default_cpu_cores: change.default_cpu_cores,
@@ -145,6 +161,7 @@ function given(change: TemplateChange): Partial<Template> {
     default_env_vars: change.default_env_vars,
     warm_pool_size: change.warm_pool_size,
     preload_modules: change.preload_modules,
+    network: change.network?.allow,
     is_active: change.is_active,
   };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));

@@ -21,6 +21,7 @@ export function templateRecord(fields: Partial<Template> = {}): Template {
     default_env_vars: {},
     warm_pool_size: 0,
     preload_modules: [],
+    network: [],
     is_active: true,
     created_at: at(0),
     updated_at: at(0),

@@ -51,6 +51,7 @@ function templateStoreContract(name: string, open: () => Promise<Stores>): void 
         default_env_vars: { A: "", B: "ü\n\t\u0000", C: "x".repeat(70_000) },
         warm_pool_size: 3,
         preload_modules: ["numpy", "os.path"],
+        network: ["*.example.com:443"],
         is_active: false,
       });
       await stores.templates.insert(template);

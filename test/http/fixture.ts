@@ -115,7 +115,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     changes: executionChanges,
     rules: { maxLivePerSession: 72, maxLivePerTenant: null, leaseMs: 15_000 },
   });
-  const templates = new Templates(templateStore, stores.sessions, clock);
+  const templates = new Templates(templateStore, stores.sessions, clock, () => {});
   await templates.seed();
   const deps: ServerDeps = {
     sessions,

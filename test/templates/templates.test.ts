@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { AppError } from "../../src/errors.ts";
+import { AllowList } from "../../src/executor/egress/allow-list.ts";
 import { SqlSessionStore } from "../../src/stores/session-store.ts";
 import type { Sql } from "../../src/stores/sql.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
@@ -16,7 +17,8 @@ beforeEach(() => {
   now = 0;
   sql = openSqlite(":memory:");
   sessions = new SqlSessionStore(sql);
-  templates = new Templates(new SqlTemplateStore(sql), sessions, { now: () => new Date(at(now)) });
+  const checkNetwork = (rules: readonly string[]): void => void new AllowList(rules);
+  templates = new Templates(new SqlTemplateStore(sql), sessions, { now: () => new Date(at(now)) }, checkNetwork);
 });
 afterEach(() => sql.close());
 
@@ -33,6 +35,7 @@ describe("create", () => {
       default_env_vars: {},
       warm_pool_size: 0,
       preload_modules: [],
+      network: [],
       is_active: true,
       created_at: at(0),
       updated_at: at(0),
@@ -50,13 +53,15 @@ describe("create", () => {
       default_env_vars: { A: "" },
       warm_pool_size: 2,
       preload_modules: ["json.tool"],
+      network: { allow: ["pypi.org"] },
       is_active: false,
     };
-    expect(await templates.create(sent)).toMatchObject(sent);
-    expect(await templates.get("t")).toMatchObject(sent);
+    const kept = { ...sent, network: ["pypi.org"] };
+    expect(await templates.create(sent)).toMatchObject(kept);
+    expect(await templates.get("t")).toMatchObject(kept);
   });
 
-  test("refuses a taken id or name, and variables that no session may have", async () => {
+  test("refuses a taken id or name, and what no session may have", async () => {
     await templates.create(input);
     expect(await codeOf(templates.create({ ...input, name: "other" }))).toBe("template_exists");
     expect(await codeOf(templates.create({ ...input, id: "other" }))).toBe("template_exists");
@@ -65,6 +70,9 @@ describe("create", () => {
       "invalid_environment",
     );
     expect(await codeOf(templates.update("t", { default_env_vars: env }))).toBe("invalid_environment");
+    const network = { allow: ["http://x/"] };
+    expect(await codeOf(templates.create({ ...input, id: "x", name: "X", network }))).toBe("bad_request");
+    expect(await codeOf(templates.update("t", { network }))).toBe("bad_request");
   });
 });
 

@@ -70,7 +70,15 @@ export class LocalProvisioner implements Provisioner {
       maxProcesses: this.#d.maxProcesses,
     };
     const { image_url: imageUrl, runtime_type: runtimeType, preload_modules: preload } = template;
-    const sandbox = { imageUrl, runtimeType, limits, env: {}, maxRunning: this.#d.maxRunning, preload };
+    const sandbox = {
+      imageUrl,
+      runtimeType,
+      limits,
+      env: {},
+      maxRunning: this.#d.maxRunning,
+      preload,
+      network: { allow: template.network },
+    };
     return { id: template.id, size: template.warm_pool_size, sandbox };
   }
 

@@ -1,0 +1,2 @@
+-- What sessions of a template may connect to unless they say otherwise: a list of rules, empty for nothing.
+ALTER TABLE templates ADD COLUMN network TEXT NOT NULL DEFAULT '[]';
