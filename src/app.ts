@@ -1,5 +1,6 @@
 import { statfs } from "node:fs/promises";
 import { hostname } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
 import { Changes } from "./changes.ts";
 import { systemClock } from "./clock.ts";
 import { ConfigError, isLoopback, type Config } from "./config.ts";
@@ -31,8 +32,12 @@ export type App = {
   url: string;
   /** Resolves when the executor takes work, rejects with why it does not. */
   ready: Promise<void>;
-  /** Drains and stops: no more claims, streams closed, leases handed over. Idempotent. */
-  stop(): Promise<void>;
+  /**
+   * Drains and stops. For `graceMs` milliseconds (0 unless given) it is unready and still serves, so that whoever sends it
+   * work can turn to another replica. Then streams are cut, so that their readers reconnect, leases are handed over and
+   * answers that are under way go out. Idempotent.
+   */
+  stop(graceMs?: number): Promise<void>;
 };
 
 /** A lease outlives three missed renewals. */
@@ -140,7 +145,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
 
   await templates.seed();
   // Whoever held a lease is dead then, so its work goes on now and not when the lease runs out.
-  if (home.isAlone) await Promise.all([sessionStore.releaseAll(), executionStore.releaseAll()]);
+  if (home.isAlone) await Promise.all([sessionStore.releaseAll(null), executionStore.releaseAll(null)]);
   await sayAccess(config, keys, log);
   const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
@@ -161,15 +166,18 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   );
   ready.catch(() => {});
 
-  const stop = async (): Promise<void> => {
+  const stop = async (graceMs: number): Promise<void> => {
     vitals.state = "draining";
-    log.info("server.draining");
-    await server.stop(DRAIN_MS);
-    await scheduler.stop();
+    log.info("server.draining", { grace_ms: graceMs });
+    scheduler.drain();
+    server.drain();
+    if (graceMs > 0) await delay(graceMs);
+    await Promise.all([server.stop(DRAIN_MS), scheduler.stop()]);
+    await scheduler.handOver();
     await home.close();
     log.info("server.stopped");
   };
-  return { url, ready, stop: () => (stopping ??= stop()) };
+  return { url, ready, stop: (graceMs = 0) => (stopping ??= stop(graceMs)) };
 }
 
 function checkNetwork(rules: readonly string[]): void {

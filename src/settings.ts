@@ -301,6 +301,14 @@ export const SETTINGS = {
     max: 10_000_000,
     about: "requests of a tenant in a minute; -1 off",
   }),
+  drainGraceMs: whole("DRAIN_GRACE_SECONDS", {
+    default: 0,
+    min: 0,
+    max: 600,
+    scale: 1000,
+    about:
+      "seconds after SIGTERM in which it is unready and still serves, so that a load balancer turns away from it first",
+  }),
   ...CLUSTER_SETTINGS,
   sandboxUidBase: whole("SANDBOX_UID_BASE", {
     default: 200_000,

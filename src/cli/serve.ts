@@ -19,10 +19,11 @@ export async function serveCommand(argv: string[]): Promise<number> {
   if (rest.length > 0) throw new UsageError(`sandbox serve has no argument ${rest[0]}; see sandbox serve --help`);
   const config = loadConfig(process.env, flags);
   const log = createLog({ level: config.logLevel, format: config.logFormat });
-  const app = await startApp(config, log);
-  const told = Promise.withResolvers<void>();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => told.resolve());
-  await told.promise;
-  await app.stop();
+  const told = Promise.withResolvers<NodeJS.Signals>();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, told.resolve);
+  const app = await Promise.race([startApp(config, log), told.promise]);
+  // Nothing of a service that is still waiting for its database or objects needs an end.
+  if (typeof app === "string") return 0;
+  await app.stop((await told.promise) === "SIGTERM" ? config.drainGraceMs : 0);
   return 0;
 }

@@ -70,9 +70,8 @@ export interface ExecutionStore {
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   /** Extends the owner's leases on those of the executions that are live. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;
-  release(id: string, owner: string): Promise<void>;
-  /** Frees the lease of every live execution: for a process that knows that no other one lives. */
-  releaseAll(): Promise<void>;
+  /** Frees the leases of an owner's live executions; those of every owner with null, for a process that knows that no other one lives. */
+  releaseAll(owner: string | null): Promise<void>;
   /** Live executions that nobody has, oldest first; `isExpired`: their owner did not give them up, but stopped renewing. */
   unowned(now: string, limit: number): Promise<{ id: string; isExpired: boolean }[]>;
   /** How many executions are in each live status, of all tenants. */

@@ -17,6 +17,8 @@ export type Surroundings = {
   corsOrigins: readonly string[];
   /** Aborts when the server stops. */
   stopping: AbortSignal;
+  /** Whether connections are to end with their next answer. */
+  isDraining: () => boolean;
   idleTimeout: IdleTimeout;
   /** What `idleTimeout` is set to again after a call that was held open. */
   idleS: number;
@@ -62,6 +64,7 @@ function toResponse(around: Surroundings, exchange: LiveExchange, reply: Reply):
   const headers: Record<string, string> = {
     "X-Request-ID": exchange.requestId,
     "Server-Timing": serverTiming(reply.timing, performance.now() - exchange.startedAt),
+    ...(around.isDraining() ? { Connection: "close" } : {}),
     ...(around.corsOrigins.length === 0 ? {} : corsHeaders(exchange.request.headers.get("origin"), around.corsOrigins)),
     ...reply.headers,
   };

@@ -55,6 +55,8 @@ export type ServerDeps = {
 export type HttpServer = {
   /** Binds and serves. Port 0 takes a free one. Throws what the system says, such as EADDRINUSE. */
   listen(host: string, port: number): { url: string; port: number };
+  /** Serves on, and has each connection end with its next answer, so that its client opens another one elsewhere. */
+  drain(): void;
   /**
    * Takes no more connections, ends the streams and the waits of those there are, and resolves when every answer is out,
    * after `graceMs` milliseconds at the latest.
@@ -83,6 +85,7 @@ export function endpointsOf(deps: ServerDeps): Endpoint[] {
 export function createServer(deps: ServerDeps): HttpServer {
   const stopping = new AbortController();
   const { config } = deps;
+  let isDraining = false;
   let server: Bun.Server<undefined> | null = null;
   const around: Surroundings = {
     access: new Access(config, deps.keys),
@@ -92,6 +95,7 @@ export function createServer(deps: ServerDeps): HttpServer {
     maxBodyBytes: config.maxBodyBytes,
     corsOrigins: config.corsOrigins,
     stopping: stopping.signal,
+    isDraining: () => isDraining,
     idleTimeout: (request, seconds) => server?.timeout(request, seconds),
     idleS: IDLE_S,
   };
@@ -111,7 +115,11 @@ export function createServer(deps: ServerDeps): HttpServer {
       const bound = server.port ?? port;
       return { url: `http://${host.includes(":") ? `[${host}]` : host}:${bound}`, port: bound };
     },
+    drain() {
+      isDraining = true;
+    },
     async stop(graceMs) {
+      isDraining = true;
       stopping.abort();
       const drained = server?.stop(false);
       const late = Promise.withResolvers<void>();

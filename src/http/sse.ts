@@ -11,6 +11,9 @@ export const MEDIA_TYPES: Record<EventFormat, string> = {
 /** Written when there is no event to write: a comment, or an empty line. Readers skip both. */
 const HEARTBEAT: Record<EventFormat, string> = { sse: ": heartbeat\n\n", ndjson: "\n" };
 
+/** The last words of a stream that closes without `end`: browsers reconnect after `retry` milliseconds. */
+const CUT: Record<EventFormat, string> = { sse: ": reconnect with Last-Event-ID\nretry: 200\n\n", ndjson: "\n" };
+
 /**
  * An entry as an event. `json` is JSON on one line (JSON.stringify escapes every line break), so that nothing which a
  * program prints can end the event or begin another.
@@ -32,8 +35,8 @@ export type EventStreamOptions = {
 
 /**
  * The bytes of an event stream. Batches are asked for only as the client reads, so a slow one holds no more than one
- * batch. A batch that does not come in time is bridged by heartbeats. When `batches` throws, the stream closes without
- * an `end` event, which tells the client to reconnect.
+ * batch. A batch that does not come in time is bridged by heartbeats. When `batches` ends
+ * or throws before the `end` entry, the stream closes without that event, which tells the client to reconnect.
  */
 export function eventStream(
   batches: AsyncIterable<JournalEntry[]>,
@@ -44,11 +47,17 @@ export function eventStream(
   const encoder = new TextEncoder();
   let coming: Promise<IteratorResult<JournalEntry[]>> | null = null;
   let isFirst = true;
+  let isWhole = false;
   let hasEnded = false;
   const end = (error?: unknown): void => {
     if (hasEnded) return;
     hasEnded = true;
     options.onEnd(error);
+  };
+  const close = (controller: ReadableStreamDefaultController<Uint8Array>, error?: unknown): void => {
+    if (!isWhole && !hasEnded) controller.enqueue(encoder.encode(CUT[format]));
+    end(error);
+    controller.close();
   };
   return new ReadableStream<Uint8Array>(
     {
@@ -59,16 +68,13 @@ export function eventStream(
           isFirst = false;
           if (next === null) return controller.enqueue(encoder.encode(HEARTBEAT[format]));
           coming = null;
-          if (next.done === true) {
-            end();
-            return controller.close();
-          }
+          if (next.done === true) return close(controller);
+          isWhole = next.value.at(-1)?.type === "end";
           let text = "";
           for (const entry of next.value) text += frame(format, entry, dataOf(entry));
           controller.enqueue(encoder.encode(text));
         } catch (error) {
-          end(error);
-          controller.close();
+          close(controller, error);
         }
       },
       cancel() {

@@ -46,6 +46,8 @@ const RENEW_MS = 5000;
 const BATCH = 200;
 /** How long a terminated session's executions may take to be stored as ended before the caller is answered all the same. */
 const END_WAIT_MS = 5000;
+/** How long steps that are under way may take at a stop, before their sessions are handed over all the same: they are safe to repeat. */
+const STEPS_WAIT_MS = 5000;
 
 /** Level-triggered: state lives in rows, a wake-up only says that one changed, and the resync finds what was missed. */
 export class Scheduler implements Wakeups {
@@ -57,6 +59,7 @@ export class Scheduler implements Wakeups {
   readonly #followed = new Map<string, { sessionId: string; done: Promise<void> }>();
   readonly #steps = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
+  #isDraining = false;
   #timers: ReturnType<typeof setInterval>[] = [];
   #resyncing: Promise<void> | null = null;
 
@@ -80,14 +83,28 @@ export class Scheduler implements Wakeups {
     void this.resync();
   }
 
-  /** Stops claiming, lets go of what is followed and hands its leases over. */
+  /** Claims nothing more, and goes on with what it holds and what callers give it. */
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  /** Lets go of what is followed and hands every lease over: another replica's next resync takes them. */
   async stop(): Promise<void> {
+    this.drain();
     for (const timer of this.#timers) clearInterval(timer);
     this.#stopping.abort();
-    await Promise.allSettled([...this.#steps.values(), this.#resyncing]);
-    const followed = [...this.#followed];
-    await Promise.allSettled(followed.map(([, { done }]) => done));
-    await Promise.allSettled(followed.map(([id]) => this.#d.executions.release(id, this.#d.owner)));
+    await Promise.allSettled([...this.#followed.values()].map(({ done }) => done));
+    await this.handOver();
+    await within(STEPS_WAIT_MS, Promise.allSettled([...this.#steps.values(), this.#resyncing]));
+    await this.handOver();
+  }
+
+  /** Frees every lease of this process; also of what callers gave it after it stopped. */
+  async handOver(): Promise<void> {
+    const { executions, sessions, owner, log } = this.#d;
+    const released = await Promise.allSettled([executions.releaseAll(owner), sessions.releaseAll(owner)]);
+    for (const { reason } of released.filter((one) => one.status === "rejected"))
+      log.warn("scheduler.not_handed_over", { error: reason, note: "others take the work when the leases end" });
   }
 
   async session(id: string): Promise<void> {
@@ -96,10 +113,7 @@ export class Scheduler implements Wakeups {
     if (row === null || isLive(row)) return;
     const ends = [...this.#followed.values()].filter((one) => one.sessionId === id).map((one) => one.done);
     if (ends.length === 0) return;
-    const enough = Promise.withResolvers<void>();
-    const timer = setTimeout(enough.resolve, END_WAIT_MS);
-    await Promise.race([Promise.allSettled(ends), enough.promise]);
-    clearTimeout(timer);
+    await within(END_WAIT_MS, Promise.allSettled(ends));
   }
 
   execution(execution: Execution): void {
@@ -127,6 +141,7 @@ export class Scheduler implements Wakeups {
 
   /** One pass over everything that a wake-up may have missed. Passes never overlap. */
   resync(): Promise<void> {
+    if (this.#isDraining) return this.#resyncing ?? Promise.resolve();
     this.#resyncing ??= this.#resyncOnce()
       .catch((error: unknown) => this.#d.log.warn("scheduler.resync_failed", { error }))
       .finally(() => (this.#resyncing = null));
@@ -135,15 +150,23 @@ export class Scheduler implements Wakeups {
 
   async #resyncOnce(): Promise<void> {
     const now = this.#d.clock.now().toISOString();
-    const due = await this.#d.sessions.due(now, BATCH);
-    await Promise.all(due.map((id) => this.#step(id, false)));
-    for (const { id, isExpired } of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now, isExpired);
+    await Promise.all([this.#stepDue(now), this.#adoptUnowned(now)]);
     await this.#compareSandboxes();
     await this.#warmPools.resync();
   }
 
+  async #stepDue(now: string): Promise<void> {
+    const due = await this.#d.sessions.due(now, BATCH);
+    await Promise.all(due.map((id) => this.#step(id, false)));
+  }
+
+  async #adoptUnowned(now: string): Promise<void> {
+    for (const { id, isExpired } of await this.#d.executions.unowned(now, BATCH)) await this.#adopt(id, now, isExpired);
+  }
+
   async #adopt(id: string, now: string, isExpired: boolean): Promise<void> {
-    if (this.#followed.has(id) || !(await this.#d.executions.claim(id, this.#lease(), now))) return;
+    if (this.#isDraining || this.#followed.has(id)) return;
+    if (!(await this.#d.executions.claim(id, this.#lease(), now))) return;
     if (isExpired) this.#d.corrected("lease_expired");
     const execution = await this.#d.executions.get(id);
     if (execution !== null) this.execution(execution);
@@ -184,4 +207,12 @@ export class Scheduler implements Wakeups {
       this.#d.log.warn("scheduler.renew_failed", { error });
     }
   }
+}
+
+/** Resolves with the promise, or after `ms` milliseconds. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  const enough = Promise.withResolvers<void>();
+  const timer = setTimeout(enough.resolve, ms);
+  await Promise.race([promise, enough.promise]);
+  clearTimeout(timer);
 }

@@ -92,8 +92,8 @@ export interface SessionStore {
   /** Takes or renews the lease of a session whose lease is free, expired or already the owner's. */
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   release(id: string, owner: string): Promise<void>;
-  /** Frees every lease: for a process that knows that no other one lives. */
-  releaseAll(): Promise<void>;
+  /** Frees the leases of an owner; those of every owner with null, for a process that knows that no other one lives. */
+  releaseAll(owner: string | null): Promise<void>;
   /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at`. At most `limit`. */
   due(now: string, limit: number): Promise<string[]>;
   /** Ids of all sessions in the given statuses, oldest first, in pages by id. */

@@ -188,13 +188,10 @@ export class SqlExecutionStore implements ExecutionStore {
     }
   }
 
-  async release(id: string, owner: string): Promise<void> {
-    const sql = "UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE id = ? AND lease_owner = ?";
-    await this.#sql.run(sql, [id, owner]);
-  }
-
-  async releaseAll(): Promise<void> {
-    await this.#sql.run(`UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}`);
+  async releaseAll(owner: string | null): Promise<void> {
+    const whose = owner === null ? "" : " AND lease_owner = ?";
+    const sql = `UPDATE executions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}${whose}`;
+    await this.#sql.run(sql, owner === null ? [] : [owner]);
   }
 
   async liveByStatus(): Promise<Record<"pending" | "running", number>> {

@@ -128,8 +128,10 @@ export class SqlSessionStore implements SessionStore {
     await this.#sql.run(sql, [id, owner]);
   }
 
-  async releaseAll(): Promise<void> {
-    await this.#sql.run(`UPDATE sessions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}`);
+  async releaseAll(owner: string | null): Promise<void> {
+    const whose = owner === null ? "" : " AND lease_owner = ?";
+    const sql = `UPDATE sessions SET lease_owner = NULL, lease_expires_at = NULL WHERE ${LIVE}${whose}`;
+    await this.#sql.run(sql, owner === null ? [] : [owner]);
   }
 
   async due(now: string, limit: number): Promise<string[]> {

@@ -51,6 +51,7 @@ describe("defaults", () => {
       maxSessionsPerTenant: null,
       maxExecutionsPerTenant: null,
       requestsPerMinute: null,
+      drainGraceMs: 0,
       sandboxUidBase: 200_000,
       executorLinger: true,
       databasePassword: null,

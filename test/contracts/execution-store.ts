@@ -176,9 +176,9 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await claim("you", 14)).toBe(false);
       expect(await claim("me", 14)).toBe(true);
       expect(await claim("you", 29)).toBe(true);
-      await stores.executions.release("e", "me");
+      await stores.executions.releaseAll("me");
       expect(await claim("me", 30)).toBe(false);
-      await stores.executions.release("e", "you");
+      await stores.executions.releaseAll("you");
       expect(await claim("me", 30)).toBe(true);
       await stores.executions.update("e", { status: "completed" }, LIVE);
       expect(await claim("you", 100)).toBe(false);
@@ -197,9 +197,11 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       await stores.executions.claim("a", { owner: "you", expiresAt: at(20) }, at(15));
       await stores.executions.renew(["a", "b", "c", "d", "nope"], { owner: "me", expiresAt: at(60) });
       expect(await unowned(at(30), 10)).toEqual(["a"]);
-      await stores.executions.release("c", "me");
-      expect(await unowned(at(30), 10)).toEqual(["a", "c given up"]);
-      expect(await unowned(at(60), 10)).toEqual(["b", "a", "c given up"]);
+      expect(await unowned(at(60), 10)).toEqual(["b", "a", "c"]);
+      await stores.executions.releaseAll("you");
+      expect(await unowned(at(15), 10)).toEqual(["a given up"]);
+      await stores.executions.releaseAll(null);
+      expect(await unowned(at(15), 10)).toEqual(["b given up", "a given up", "c given up"]);
     });
   });
 }

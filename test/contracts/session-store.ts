@@ -126,6 +126,10 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(await claim("a", 21)).toBe(false);
       await stores.sessions.release("s", "b");
       expect(await claim("a", 21)).toBe(true);
+      await stores.sessions.releaseAll("b");
+      expect(await claim("b", 21)).toBe(false);
+      await stores.sessions.releaseAll("a");
+      expect(await claim("b", 21)).toBe(true);
       expect(await stores.sessions.claim("nope", { owner: "a", expiresAt: at(9) }, at(0))).toBe(false);
     });
 

@@ -214,7 +214,7 @@ describe("readers", () => {
       }),
     });
     const text = await (await broken.client.raw("GET", "/executions/e/events")).text();
-    expect(text).toBe("id: 1\nevent: status\ndata: {}\n\n");
+    expect(text).toBe("id: 1\nevent: status\ndata: {}\n\n: reconnect with Last-Event-ID\nretry: 200\n\n");
     expect(broken.logged.find((line) => line["event"] === "http.events_cut")).toMatchObject({
       execution_id: "e",
       error: { message: "inside" },
