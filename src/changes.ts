@@ -1,58 +1,90 @@
 import type { Execution } from "./executions/execution.ts";
 
+type UntilOptions<T> = { waitMs: number; recheckMs: number; signal?: AbortSignal | undefined; known?: T | undefined };
+
+type Watch<T> = {
+  /** The newest value since the last call, at once if there is one; undefined after `ms` or when `signal` aborts. */
+  next(ms: number, signal: AbortSignal | undefined): Promise<T | undefined>;
+  end(): void;
+};
+
 /**
  * In-process news of changed rows. A hint only: a waiter that misses one (another replica made the change) finds the
  * truth in the row when its time is over.
  */
 export class Changes<T> {
-  readonly #waiters = new Map<string, Set<(value: T | undefined) => void>>();
+  readonly #watchers = new Map<string, Set<(value: T) => void>>();
 
   /** Resolves with the next value for `key`, or with undefined after `ms` milliseconds or when `signal` aborts. */
-  wait(key: string, ms: number, signal?: AbortSignal): Promise<T | undefined> {
-    return new Promise((resolve) => {
-      if (signal?.aborted === true || ms <= 0) return resolve(undefined);
-      const waiters = this.#waiters.get(key) ?? new Set();
-      this.#waiters.set(key, waiters);
-      const done = (value: T | undefined): void => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", stop);
-        waiters.delete(done);
-        if (waiters.size === 0 && this.#waiters.get(key) === waiters) this.#waiters.delete(key);
-        resolve(value);
-      };
-      const stop = (): void => done(undefined);
-      const timer = setTimeout(stop, ms);
-      signal?.addEventListener("abort", stop, { once: true });
-      waiters.add(done);
-    });
+  async wait(key: string, ms: number, signal?: AbortSignal): Promise<T | undefined> {
+    const watch = this.#watch(key);
+    try {
+      return await watch.next(ms, signal);
+    } finally {
+      watch.end();
+    }
   }
 
   /**
-   * What `read` gives once `isDone` says yes to it, or as it is after `waitMs` milliseconds or when `signal` aborts. Looks
-   * again at every news of `key`, and after `recheckMs` without any.
+   * What `read` gives once `isDone` says yes to it, or as it is after `waitMs` milliseconds or when `signal` aborts. Takes
+   * every news of `key`, and reads again after `recheckMs` without any. `known`, when given, stands for the first reading:
+   * for a caller who knows that nothing has changed yet.
    */
   async until(
     key: string,
     read: () => Promise<T>,
     isDone: (value: T) => boolean,
-    { waitMs, recheckMs, signal }: { waitMs: number; recheckMs: number; signal?: AbortSignal | undefined },
+    { waitMs, recheckMs, signal, known }: UntilOptions<T>,
   ): Promise<T> {
     const end = performance.now() + waitMs;
-    for (;;) {
-      const news = this.wait(key, Math.min(end - performance.now(), recheckMs), signal);
-      const value = await read();
-      if (isDone(value) || performance.now() >= end || signal?.aborted === true) return value;
-      const changed = await news;
-      if (changed !== undefined && isDone(changed)) return changed;
+    const watch = this.#watch(key);
+    try {
+      let value = known ?? (await read());
+      for (;;) {
+        const leftMs = end - performance.now();
+        if (isDone(value) || leftMs <= 0 || signal?.aborted === true) return value;
+        value = (await watch.next(Math.min(leftMs, recheckMs), signal)) ?? (await read());
+      }
+    } finally {
+      watch.end();
     }
   }
 
-  notify(key: string, value: T): void {
-    for (const waiter of [...(this.#waiters.get(key) ?? [])]) waiter(value);
+  /** Keeps the newest value for `key` from now on until it is taken, so that none is missed between two waits. */
+  #watch(key: string): Watch<T> {
+    let latest: T | undefined;
+    let wake = (): void => {};
+    const watcher = (value: T): void => {
+      latest = value;
+      wake();
+    };
+    const watchers = this.#watchers.get(key) ?? new Set();
+    this.#watchers.set(key, watchers);
+    watchers.add(watcher);
+    return {
+      async next(ms, signal) {
+        if (latest === undefined && ms > 0 && signal?.aborted !== true) {
+          const woken = Promise.withResolvers<unknown>();
+          const timer = setTimeout(woken.resolve, ms);
+          signal?.addEventListener("abort", woken.resolve, { once: true });
+          wake = woken.resolve;
+          await woken.promise;
+          clearTimeout(timer);
+          signal?.removeEventListener("abort", woken.resolve);
+        }
+        const value = latest;
+        latest = undefined;
+        return value;
+      },
+      end: () => {
+        watchers.delete(watcher);
+        if (watchers.size === 0 && this.#watchers.get(key) === watchers) this.#watchers.delete(key);
+      },
+    };
   }
 
-  get waiting(): number {
-    return this.#waiters.size;
+  notify(key: string, value: T): void {
+    for (const watcher of this.#watchers.get(key) ?? []) watcher(value);
   }
 }
 
@@ -62,4 +94,6 @@ export interface Wakeups {
   session(id: string): Promise<void>;
   /** Starts an execution whose lease this process holds. */
   execution(execution: Execution): void;
+  /** An execution that this process follows, which may be a moment ahead of its row. */
+  followed(id: string): Execution | undefined;
 }

@@ -21,6 +21,9 @@ export type ExecutionInput = {
   stdin: string;
 };
 
+/** How long to wait for an end, in milliseconds, at most until `signal` aborts. */
+export type Wait = { waitMs: number; signal?: AbortSignal | undefined };
+
 export type ExecutionRules = {
   /** Live executions of one session: those that run at once and those that may wait. */
   maxLivePerSession: number;
@@ -52,18 +55,22 @@ export class Executions {
     this.#d = deps;
   }
 
-  /** Records the execution and starts it. The same `idempotencyKey` in a session gives the execution of the first call. */
+  /**
+   * Records the execution and starts it. The same `idempotencyKey` in a session gives the execution of the first call. With
+   * `wait` it answers as `ended` does.
+   */
   async submit(
     tenant: string,
     sessionId: string,
     input: ExecutionInput,
     idempotencyKey: string | null = null,
+    wait?: Wait,
   ): Promise<Execution> {
     const { store, rules } = this.#d;
     const session = await this.#d.sessions.get(tenant, sessionId);
     checkEnvironment(input.env_vars);
     const known = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
-    if (known !== null) return known;
+    if (known !== null) return wait === undefined ? known : this.#ended(known, wait);
     if (!isLiveSession(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
     if ((await store.countLive({ sessionId })) >= rules.maxLivePerSession)
       throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, {
@@ -79,18 +86,19 @@ export class Executions {
     } catch (error) {
       const first = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
       if (first === null) throw error;
-      return first;
+      return wait === undefined ? first : this.#ended(first, wait);
     }
+    const ended = wait === undefined ? execution : this.#ended({ ...execution }, wait);
     this.#d.wakeups.execution(execution);
-    await this.#d.sessions.touch(session);
-    return execution;
+    const [answer] = await Promise.all([ended, this.#d.sessions.touch(session)]);
+    return answer;
   }
 
   async get(tenant: string, id: string): Promise<Execution> {
     const execution = await this.#d.store.get(id);
     if (execution === null || execution.tenant !== tenant)
       throw new AppError("execution_not_found", `there is no execution ${id}`);
-    return execution;
+    return execution.status === "pending" ? (this.#d.wakeups.followed(id) ?? execution) : execution;
   }
 
   /** A page of a session's executions, newest first. They are read one at a time: each may hold megabytes of output. */
@@ -141,8 +149,13 @@ export class Executions {
 
   /** The execution once it has ended, or as it is after `waitMs` or when `signal` aborts. */
   async ended(tenant: string, id: string, waitMs: number, signal?: AbortSignal): Promise<Execution> {
+    return this.#ended(await this.get(tenant, id), { waitMs, signal });
+  }
+
+  #ended(known: Execution, { waitMs, signal }: Wait): Promise<Execution> {
+    const read = (): Promise<Execution> => this.get(known.tenant, known.id);
     const hasEnded = (execution: Execution): boolean => !isLive(execution);
-    return this.#d.changes.until(id, () => this.get(tenant, id), hasEnded, { waitMs, recheckMs: RECHECK_MS, signal });
+    return this.#d.changes.until(known.id, read, hasEnded, { waitMs, recheckMs: RECHECK_MS, signal, known });
   }
 
   /**

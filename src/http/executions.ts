@@ -1,7 +1,7 @@
 import { Type } from "@sinclair/typebox";
 import { AppError } from "../errors.ts";
 import { isLive, type Execution } from "../executions/execution.ts";
-import type { ExecutionInput, Executions } from "../executions/executions.ts";
+import type { ExecutionInput, Executions, Wait } from "../executions/executions.ts";
 import { LANGUAGES } from "../executor/protocol.ts";
 import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
@@ -39,6 +39,8 @@ const Input = Type.Object(
   },
 );
 
+type Submission = Exchange & { body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language"> };
+
 const SUBMIT_ERRORS = [
   ...BODY_ERRORS,
   "bad_request",
@@ -60,10 +62,12 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
   const tag = "executions";
   const one = jsonAnswer("The execution.", ExecutionView);
 
-  const submitted = (
-    call: Exchange & { body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language"> },
-    sid: string,
-  ) => executions.submit(call.tenant, sid, inputOf(call.body), idempotencyKeyOf(call.request.headers));
+  const submitted = (call: Submission, sessionId: string, wait?: Wait) =>
+    executions.submit(call.tenant, sessionId, inputOf(call.body), idempotencyKeyOf(call.request.headers), wait);
+  const ended = (call: Submission, sessionId: string, waitS: number) => {
+    call.keepOpen();
+    return submitted(call, sessionId, { waitMs: waitS * 1000, signal: call.signal });
+  };
 
   const submit = endpoint({
     method: "POST",
@@ -88,15 +92,15 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     },
     errors: SUBMIT_ERRORS,
     async handle(call) {
-      const execution = await submitted(call, call.params.session_id);
       const format = formatOf(call.request.headers, null);
-      if (format !== null)
-        return streams.reply(call, execution, { after: 0, format, isBase64: false }, locationOf(execution));
       const { wait } = call.query;
-      if (wait === undefined) return reply(201, execution);
-      call.keepOpen();
-      const last = await executions.ended(call.tenant, execution.id, wait * 1000, call.signal);
-      return reply(isLive(last) ? 202 : 200, last);
+      if (format === null && wait !== undefined) {
+        const last = await ended(call, call.params.session_id, wait);
+        return reply(isLive(last) ? 202 : 200, last);
+      }
+      const execution = await submitted(call, call.params.session_id);
+      if (format === null) return reply(201, execution);
+      return streams.reply(call, execution, { after: 0, format, isBase64: false }, locationOf(execution));
     },
   });
 
@@ -150,10 +154,8 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     answers: { 200: { ...one, description: "The execution, in any terminal state." } },
     errors: [...SUBMIT_ERRORS, "sync_timeout"],
     async handle(call) {
-      const execution = await submitted(call, call.params.session_id);
       const waitS = call.query.sync_timeout ?? DEFAULT_SYNC_TIMEOUT_S;
-      call.keepOpen();
-      const last = await executions.ended(call.tenant, execution.id, waitS * 1000, call.signal);
+      const last = await ended(call, call.params.session_id, waitS);
       if (!isLive(last)) return reply(200, last);
       const message = `execution ${last.id} has not ended within ${waitS} s; it goes on`;
       throw new ErrorWithHeaders("sync_timeout", message, locationOf(last));

@@ -35,6 +35,8 @@ const LOST_AFTER_MS = 12_000;
 const RETRY_MS = 100;
 const STORE_RETRY_MS = 500;
 const SESSION_RECHECK_MS = 500;
+/** Most executions end within this, and then their row is written once. */
+const STORE_START_AFTER_MS = 20;
 
 /** Takes one execution from its row to its end: hands it to the executor, follows the journal, stores what it says. */
 export class ExecutionFollower {
@@ -44,12 +46,18 @@ export class ExecutionFollower {
   #collector = new OutcomeCollector();
   #accepted: boolean;
   #lostSince: number | null = null;
+  #storing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(deps: FollowerDeps, execution: Execution, signal: AbortSignal) {
     this.#d = deps;
     this.#execution = execution;
     this.#signal = signal;
     this.#accepted = execution.status === "running";
+  }
+
+  /** As this process knows it. */
+  get execution(): Execution {
+    return this.#execution;
   }
 
   /** Resolves when the row says how the execution ended, or when the signal aborts (the row then stays as it is). */
@@ -65,6 +73,7 @@ export class ExecutionFollower {
       }
       await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
     }
+    clearTimeout(this.#storing);
   }
 
   /** True when the row says how the execution ended. */
@@ -104,7 +113,7 @@ export class ExecutionFollower {
     this.#accepted = true;
     this.#lostSince = null;
     for await (const batch of readJournal(stream)) {
-      await this.#take(batch);
+      this.#take(batch);
       if (this.#collector.outcome !== null) {
         await this.#finish(executor);
         return true;
@@ -113,11 +122,25 @@ export class ExecutionFollower {
     return false;
   }
 
-  async #take(batch: JournalEntry[]): Promise<void> {
+  #take(batch: JournalEntry[]): void {
     for (const entry of batch) this.#collector.add(entry);
     const startedAt = this.#collector.startedAt;
     if (this.#collector.outcome !== null || startedAt === null || this.#execution.status === "running") return;
-    await this.#store({ status: "running", started_at: startedAt, journaled: true });
+    this.#started(startedAt);
+  }
+
+  /** Tells this process at once, and the row unless the execution ends before that is worth the writing. */
+  #started(at: string): void {
+    const fields = { status: "running", started_at: at, journaled: true } as const;
+    Object.assign(this.#execution, fields);
+    this.#d.executionChanges.notify(this.#execution.id, this.#execution);
+    const { executions, log } = this.#d;
+    const { id } = this.#execution;
+    this.#storing = setTimeout(() => {
+      executions
+        .update(id, fields, ["pending"])
+        .catch((error: unknown) => log.warn("execution.start_not_stored", { execution_id: id, error }));
+    }, STORE_START_AFTER_MS);
   }
 
   async #finish(executor: Executor): Promise<void> {
@@ -127,6 +150,7 @@ export class ExecutionFollower {
   }
 
   async #store(fields: ExecutionFields): Promise<void> {
+    clearTimeout(this.#storing);
     const changed = await this.#d.executions.update(this.#execution.id, fields, LIVE_STATUSES);
     if (!changed) return;
     Object.assign(this.#execution, fields);

@@ -95,7 +95,9 @@ export function lostFields(
     error_message: message,
     exit_code: null,
     execution_time: execution.started_at === null ? null : (now.getTime() - Date.parse(execution.started_at)) / 1000,
+    started_at: execution.started_at,
     completed_at: now.toISOString(),
+    journaled: execution.journaled,
     last_seq: Math.max(lastSeq, 1) + 1,
   };
 }

@@ -55,8 +55,8 @@ export class Scheduler implements Wakeups {
   readonly #reconciler: SessionReconciler;
   readonly #followerDeps: FollowerDeps;
   readonly #warmPools: WarmPoolKeeper;
-  /** Executions that this process follows, by id, and their sessions. */
-  readonly #followed = new Map<string, { sessionId: string; done: Promise<void> }>();
+  /** Executions that this process follows, by id. */
+  readonly #followed = new Map<string, { follower: ExecutionFollower; done: Promise<void> }>();
   readonly #steps = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
   #isDraining = false;
@@ -111,7 +111,9 @@ export class Scheduler implements Wakeups {
     await this.#step(id, false);
     const row = await this.#d.sessions.get(id);
     if (row === null || isLive(row)) return;
-    const ends = [...this.#followed.values()].filter((one) => one.sessionId === id).map((one) => one.done);
+    const ends = [...this.#followed.values()]
+      .filter((one) => one.follower.execution.session_id === id)
+      .map((one) => one.done);
     if (ends.length === 0) return;
     await within(END_WAIT_MS, Promise.allSettled(ends));
   }
@@ -123,7 +125,11 @@ export class Scheduler implements Wakeups {
       .run()
       .catch((error: unknown) => this.#d.log.error("execution.lost_track", { execution_id: execution.id, error }))
       .finally(() => this.#stopping.signal.aborted || this.#followed.delete(execution.id));
-    this.#followed.set(execution.id, { sessionId: execution.session_id, done });
+    this.#followed.set(execution.id, { follower, done });
+  }
+
+  followed(id: string): Execution | undefined {
+    return this.#followed.get(id)?.follower.execution;
   }
 
   /** Steps of one session never overlap; a failed one is logged and found again by the resync. */
