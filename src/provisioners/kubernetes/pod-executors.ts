@@ -1,0 +1,62 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { V1Pod } from "@kubernetes/client-node";
+import { AppError } from "../../errors.ts";
+import { HttpExecutor } from "../../executor/client.ts";
+import { executorToken } from "./names.ts";
+import { podState } from "./pod-state.ts";
+import type { PodWatch } from "./pod-watch.ts";
+import { EXECUTOR_PORT } from "./pod.ts";
+
+const HEALTH_MS = 1000;
+const CONNECT_RETRY_MS = { first: 2, longest: 50 };
+
+/** The executors in Pods: one client for each Pod and address, which keeps connections. */
+export class PodExecutors {
+  readonly #watch: PodWatch;
+  readonly #tokenSecret: string;
+  readonly #known = new Map<string, { uid: string; address: string; executor: HttpExecutor }>();
+
+  constructor(watch: PodWatch, tokenSecret: string) {
+    this.#watch = watch;
+    this.#tokenSecret = tokenSecret;
+  }
+
+  at(pod: V1Pod): HttpExecutor {
+    const { name = "", uid = "" } = pod.metadata ?? {};
+    const address = pod.status?.podIP ?? "";
+    const known = this.#known.get(name);
+    if (known?.uid === uid && known.address === address) return known.executor;
+    const host = address.includes(":") ? `[${address}]` : address;
+    const token = executorToken(this.#tokenSecret, name);
+    const executor = new HttpExecutor({ url: `http://${host}:${EXECUTOR_PORT}`, token });
+    for (const old of this.#known.keys()) if (this.#watch.get(old) === undefined) this.#known.delete(old);
+    this.#known.set(name, { uid, address, executor });
+    return executor;
+  }
+
+  forget(name: string): void {
+    this.#known.delete(name);
+  }
+
+  /**
+   * True when the executor answers: the moment its container has started, it is about to listen. False when its Pod does
+   * not run any more.
+   */
+  async answers(pod: V1Pod, limit: AbortSignal): Promise<boolean> {
+    const executor = this.at(pod);
+    for (let waitMs = CONNECT_RETRY_MS.first; ; waitMs = Math.min(waitMs * 2, CONNECT_RETRY_MS.longest)) {
+      try {
+        await executor.health(AbortSignal.any([limit, AbortSignal.timeout(HEALTH_MS)]));
+        return true;
+      } catch (error) {
+        if (error instanceof AppError && error.code !== "executor_unavailable") throw error;
+        const now = this.#watch.get(pod.metadata?.name ?? "");
+        if (now === undefined || now.metadata?.uid !== pod.metadata?.uid || podState(now).kind !== "running")
+          return false;
+        if (limit.aborted)
+          throw new AppError("executor_unavailable", "the executor in the Pod does not answer", { cause: error });
+        await delay(waitMs);
+      }
+    }
+  }
+}
