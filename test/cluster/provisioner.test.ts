@@ -9,7 +9,7 @@ import type { Session } from "../../src/sessions/session.ts";
 import { collect, readUntil } from "../executor/fixture.ts";
 import { apply, eventually, HAS_CLUSTER, kubectl, newNamespace } from "./cluster.ts";
 
-const IMAGE = "sandbox-template-python-basic:latest";
+const IMAGE = process.env["SESSION_IMAGE"] ?? "sandbox-template-python-basic:latest";
 const OPTIONS = {
   executorImage: "sandbox-control-plane:latest",
   runtimeClass: null,
