@@ -1,4 +1,9 @@
-/** Structured log: one line an event on the given sink. Never pass user code, output, environment values or keys. */
+import { requestIdInScope } from "./request-scope.ts";
+
+/**
+ * Structured log: one line an event on the given sink, with the id of the request that led to it. Never pass user code, output,
+ * environment values or keys, nor a message that may quote them.
+ */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFormat = "json" | "text";
 export type LogFields = Record<string, unknown>;
@@ -22,12 +27,33 @@ function printable(value: unknown): unknown {
   return { name: value.name, message: value.message, stack: value.stack, ...cause };
 }
 
+/** For people: the event, then NAME=VALUE, quoted where it would not be one word; below it, indented, where an error is from. */
 function asText(at: string, level: LogLevel, event: string, fields: LogFields): string {
-  const pairs = Object.entries(fields).map(([key, value]) => {
-    const shown = value instanceof Error ? `${value.name}: ${value.message}` : value;
-    return ` ${key}=${typeof shown === "string" ? shown : JSON.stringify(shown)}`;
-  });
-  return `${at} ${level.toUpperCase().padEnd(5)} ${event}${pairs.join("")}\n`;
+  let line = `${at} ${level.toUpperCase().padEnd(5)} ${event.padEnd(18)}`;
+  let stacks = "";
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    line += ` ${name}=${shown(value)}`;
+    if (value instanceof Error && level === "error") stacks += framesOf(value);
+  }
+  return `${line}\n${stacks}`;
+}
+
+function shown(value: unknown): string {
+  if (value instanceof Error) return shown(said(value));
+  if (typeof value === "string" && /^[^\s"=\p{Cc}]+$/u.test(value)) return value;
+  return JSON.stringify(value) ?? "undefined";
+}
+
+function said(error: Error): string {
+  const { cause } = error;
+  if (cause === undefined) return `${error.name}: ${error.message}`;
+  return `${error.name}: ${error.message} (${cause instanceof Error ? said(cause) : shown(cause)})`;
+}
+
+function framesOf(error: Error): string {
+  const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
+  return frames.map((line) => `    ${line.trim()}\n`).join("");
 }
 
 export function createLog(options: LogOptions, bound: LogFields = {}): Log {
@@ -35,7 +61,8 @@ export function createLog(options: LogOptions, bound: LogFields = {}): Log {
   const emit = (level: LogLevel, event: string, fields: LogFields = {}): void => {
     if (RANK[level] < RANK[options.level]) return;
     const at = new Date().toISOString();
-    const all = { ...bound, ...fields };
+    const requestId = requestIdInScope();
+    const all = { ...(requestId === undefined ? {} : { request_id: requestId }), ...bound, ...fields };
     if (options.format === "text") return write(asText(at, level, event, all));
     const plain = Object.fromEntries(Object.entries(all).map(([k, v]) => [k, printable(v)]));
     write(`${JSON.stringify({ at, level, event, ...plain })}\n`);

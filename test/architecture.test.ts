@@ -7,12 +7,13 @@ const MAX_LINES = 300;
 const MAX_LONGER = 3;
 
 /** Each folder (or file beside them) of src and what of the others it may import. */
-const BASE = ["errors", "clock", "id", "log", "version", "changes"];
+const BASE = ["errors", "clock", "id", "log", "version", "changes", "request-scope"];
 const MAY_IMPORT: Record<string, readonly string[]> = {
   errors: [],
   clock: [],
   id: [],
-  log: [],
+  log: ["request-scope"],
+  "request-scope": [],
   version: [],
   changes: ["executions"],
   setting: [],

@@ -1,4 +1,5 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   EgressDecision,
@@ -159,6 +160,8 @@ export class HttpExecutor implements Executor {
   /** Throws AppError for every status but 2xx, 304 and those of `also`. */
   async #call(path: string, call: Call = {}, also: readonly number[] = []): Promise<Response> {
     const headers = new Headers(call.headers);
+    const requestId = requestIdInScope();
+    if (requestId !== undefined) headers.set(REQUEST_ID_HEADER, requestId);
     if (this.#authorization !== null) headers.set("Authorization", this.#authorization);
     const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
     let response: Response;

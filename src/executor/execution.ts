@@ -1,4 +1,5 @@
 import { fstatSync } from "node:fs";
+import { requestIdInScope } from "../request-scope.ts";
 import type { WorkspaceMark } from "./artifacts.ts";
 import type { Journal } from "./journal.ts";
 import { endedVerdict, stoppedVerdict, wasKilled, type StopCause, type Terms, type Verdict } from "./outcome.ts";
@@ -30,7 +31,7 @@ export interface ExecutionHost {
   mark(atMs: number): WorkspaceMark;
   changedSince(mark: WorkspaceMark): Artifact[] | Promise<Artifact[]>;
   /** Called once, when the execution has ended. `isJournaled` is false when the disk had no room for the journal's end. */
-  ended(execution: Execution, isJournaled: boolean): void;
+  ended(execution: Execution, verdict: Verdict, isJournaled: boolean): void;
 }
 
 /** How long init may take to end the processes of an execution. */
@@ -58,6 +59,8 @@ export class Execution {
   readonly id: string;
   readonly request: ExecutionRequest;
   readonly journal: Journal;
+  /** Of the request that it was submitted by. */
+  readonly requestId = requestIdInScope();
   readonly #host: ExecutionHost;
   readonly #terms: Terms;
   readonly #acceptedMs = performance.now();
@@ -73,6 +76,11 @@ export class Execution {
     this.journal = journal;
     this.#host = host;
     this.#terms = { timeoutMs: request.timeoutMs, limits: host.limits };
+  }
+
+  /** Milliseconds since it was accepted. */
+  get ageMs(): number {
+    return rounded(performance.now() - this.#acceptedMs);
   }
 
   /** Resolves when the journal has its end. */
@@ -215,7 +223,7 @@ export class Execution {
       artifacts,
       timing: run === null ? { queue: rounded(now - this.#acceptedMs) } : this.#timing(run, exitedMs, now),
     });
-    this.#host.ended(this, isJournaled);
+    this.#host.ended(this, verdict, isJournaled);
     this.#done.resolve();
   }
 

@@ -7,6 +7,7 @@ import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
 import type { Jail, JailedInit, SandboxLimit } from "./jail/jail.ts";
 import { launchPlan, layerPath, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
+import type { Verdict } from "./outcome.ts";
 import type { Artifact, EgressDecision, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Relay } from "./relay.ts";
 import { Spares } from "./spares.ts";
@@ -189,8 +190,10 @@ export class Sandbox implements ExecutionHost {
     return this.changes.since(mark);
   }
 
-  ended(execution: Execution, isJournaled: boolean): void {
-    if (!isJournaled) this.#d.log.error("journal.no_room", { execution_id: execution.id });
+  ended(execution: Execution, { status, reason }: Verdict, isJournaled: boolean): void {
+    const about = { execution_id: execution.id, request_id: execution.requestId };
+    if (!isJournaled) this.#d.log.error("journal.no_room", about);
+    this.#d.log.info("execution.ended", { ...about, status, reason, ms: execution.ageMs });
     const process = this.#processOf.get(execution);
     this.#d.ended(execution);
     if (process === undefined) return this.#leaveQueue(execution);

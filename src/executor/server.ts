@@ -1,6 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { requestIdOf, withRequestId } from "../request-scope.ts";
 import { fileRoute } from "./file-routes.ts";
 import { checkId } from "./ids.ts";
 import { followJournal } from "./journal-reader.ts";
@@ -49,7 +50,10 @@ export class ExecutorServer {
 
   /** Binds and serves. Throws what the bind threw. Returns the bound port, 0 for a socket. */
   listen(where: Listen): number {
-    const fetch = (request: Request): Promise<Response> => this.#answer(request);
+    const fetch = (request: Request): Promise<Response> => {
+      const requestId = requestIdOf(request.headers);
+      return requestId === null ? this.#answer(request) : withRequestId(requestId, () => this.#answer(request));
+    };
     const common = { fetch, idleTimeout: 0, maxRequestBodySize: Number.MAX_SAFE_INTEGER };
     const options = "unix" in where ? { unix: where.unix } : { ...where, reusePort: false };
     this.#server = Bun.serve({ ...common, ...options } as Bun.Serve.Options<undefined, never>);

@@ -28,6 +28,8 @@ export type Reply = {
   finished?: Promise<void>;
   headers?: Record<string, string>;
   timing?: Record<string, number>;
+  /** Of an error. */
+  code?: ErrorCode;
   /** Text of a content type other than JSON; `headers` names it. */
   text?: string;
   /** The stream is one of events, whose readers are counted. */

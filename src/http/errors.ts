@@ -28,10 +28,15 @@ export class ErrorWithHeaders extends AppError {
 /** The answer to a failed request. What the caller must not see of it goes to the log under the request id. */
 export function errorReply(thrown: unknown, requestId: string, log: Log): Reply {
   const error = thrown instanceof AppError ? thrown : new AppError("internal", "internal error", { cause: thrown });
-  if (error.code === "internal") log.error("http.failed", { request_id: requestId, error: error.cause ?? error });
-  else if (error.status >= 500) log.warn("http.unavailable", { request_id: requestId, code: error.code, error });
+  if (error.code === "internal") log.error("http.failed", { error: error.cause ?? error });
+  else if (error.status >= 500) log.warn("http.unavailable", { code: error.code, error });
   const message = error.code === "internal" ? `internal error; the log has it under ${requestId}` : error.message;
-  return { status: error.status, json: errorBody(error, message, requestId), headers: headersOf(error) };
+  return {
+    status: error.status,
+    code: error.code,
+    json: errorBody(error, message, requestId),
+    headers: headersOf(error),
+  };
 }
 
 function errorBody(error: AppError, message: string, requestId: string): ErrorBody {

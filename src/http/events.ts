@@ -36,7 +36,8 @@ export class EventStreams {
       dataOf: (entry) => dataOf(entry, following.isBase64),
       heartbeatMs: this.#heartbeatMs,
       onEnd: (error) => {
-        if (error !== undefined && !signal.aborted) this.#cut(call, execution, error);
+        if (error !== undefined && !signal.aborted)
+          this.#log.warn("http.events_cut", { request_id: call.requestId, execution_id: execution.id, error });
         leaving.abort();
         finished.resolve();
       },
@@ -53,10 +54,6 @@ export class EventStreams {
         ...headers,
       },
     };
-  }
-
-  #cut(call: Exchange, execution: Execution, error: unknown): void {
-    this.#log.warn("http.events_cut", { request_id: call.requestId, execution_id: execution.id, error });
   }
 }
 

@@ -1,4 +1,5 @@
 import { newRequestId } from "../id.ts";
+import { requestIdOf } from "../request-scope.ts";
 import type { Exchange } from "./endpoint.ts";
 
 /** How a server lets a connection stay open without traffic: seconds, 0 for ever. */
@@ -31,8 +32,7 @@ export class LiveExchange implements Exchange {
     const searchAt = url.indexOf("?", pathAt);
     this.path = searchAt < 0 ? url.slice(pathAt) : url.slice(pathAt, searchAt);
     this.search = searchAt < 0 ? "" : url.slice(searchAt);
-    const given = request.headers.get("x-request-id");
-    this.requestId = given !== null && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : newRequestId();
+    this.requestId = requestIdOf(request.headers) ?? newRequestId();
   }
 
   get signal(): AbortSignal {

@@ -5,6 +5,7 @@ import type { Endpoint, Reply } from "./endpoint.ts";
 import { errorReply } from "./errors.ts";
 import { LiveExchange, type IdleTimeout } from "./exchange.ts";
 import type { HttpMetrics } from "./metrics.ts";
+import { withRequestId } from "../request-scope.ts";
 import { isConfiguredOrigin } from "./origin.ts";
 import type { RequestRate } from "./request-rate.ts";
 
@@ -25,13 +26,23 @@ export type Surroundings = {
 };
 
 /** Answers one request at an endpoint: who calls, what it answers, the headers of every response, one line in the log. */
-export async function respond(
+export function respond(
   around: Surroundings,
   endpoint: Endpoint,
   request: Request,
   params: Record<string, string>,
 ): Promise<Response> {
   const exchange = new LiveExchange(request, around.maxBodyBytes, around.stopping, around.idleTimeout);
+  return withRequestId(exchange.requestId, () => answer(around, endpoint, exchange, params));
+}
+
+async function answer(
+  around: Surroundings,
+  endpoint: Endpoint,
+  exchange: LiveExchange,
+  params: Record<string, string>,
+): Promise<Response> {
+  const { request } = exchange;
   let reply: Reply;
   try {
     exchange.tenant = await around.access.tenantOf(request.headers, endpoint.access ?? "key");
@@ -112,10 +123,10 @@ function finish(around: Surroundings, endpoint: Endpoint, exchange: LiveExchange
   const { method } = exchange.request;
   around.metrics?.request(method, endpoint.path, reply.status, ms / 1000);
   around.log.info("http.request", {
-    request_id: exchange.requestId,
     method,
     path: exchange.path,
     status: reply.status,
+    ...(reply.code === undefined ? {} : { code: reply.code }),
     ms: Math.round(ms * 100) / 100,
     ...(exchange.tenant === "" ? {} : { tenant: exchange.tenant }),
   });

@@ -170,7 +170,9 @@ export class ExecutionFollower {
     const code = error instanceof AppError ? error.code : "internal";
     const message = error instanceof Error ? error.message : String(error);
     const { id } = this.#execution;
-    this.#d.log.warn("execution.follow_failed", { execution_id: id, code, error });
+    // Once for each loss: it is tried again ten times a second.
+    const say = this.#lostSince === null ? this.#d.log.warn : this.#d.log.debug;
+    say("execution.follow_failed", { execution_id: id, code, error });
     if (code === "store_unavailable") throw error;
     if (code === "queue_full") return false;
     if (code === "session_not_found" && !this.#accepted && this.#withinGrace()) {

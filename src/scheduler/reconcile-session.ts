@@ -60,7 +60,7 @@ export class SessionReconciler {
     const mustInstall = session.requested_dependencies.length > 0;
     const limitMs = this.#d.creatingTimeoutMs + (mustInstall ? session.install_timeout * 1000 : 0);
     if (now.getTime() - Date.parse(session.created_at) > limitMs)
-      return this.#fail(session, `the sandbox was not ready after ${limitMs / 1000} s`);
+      return this.#fail(session, "creating_timeout", `the sandbox was not ready after ${limitMs / 1000} s`);
     if (mustInstall && ["pending", "installing"].includes(session.dependency_install_status)) {
       void this.#install(session);
       return;
@@ -84,7 +84,7 @@ export class SessionReconciler {
       this.#d.changes.notify(session.id, { ...session, ...fields });
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      await this.#fail(session, error.message);
+      await this.#fail(session, error.code, error.message);
     }
   }
 
@@ -102,7 +102,9 @@ export class SessionReconciler {
     try {
       await installer.install(session, session);
     } catch (error) {
-      log.warn("session.install_failed", { session_id: session.id, error });
+      // What the installer said is the caller's: the record has it.
+      const shown = error instanceof AppError && error.code === "dependency_failed" ? { code: error.code } : { error };
+      log.warn("session.install_failed", { session_id: session.id, ...shown });
       await this.#installFailed(session, error);
     } finally {
       clearInterval(timer);
@@ -116,6 +118,7 @@ export class SessionReconciler {
       else if (session.fail_on_dependency_error && error.code === "dependency_failed")
         await this.#fail(
           (await this.#d.sessions.get(session.id)) ?? session,
+          error.code,
           `the dependencies could not be installed: ${error.message}`,
         );
     } catch (failure) {
@@ -130,13 +133,12 @@ export class SessionReconciler {
       this.#d.corrected("sandbox_remade");
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      await this.#fail(session, `the sandbox was lost and could not be made again: ${error.message}`);
+      await this.#fail(session, error.code, `the sandbox was lost and could not be made again: ${error.message}`);
     }
   }
 
-  async #fail(session: Session, message: string): Promise<void> {
-    this.#d.log.warn("session.failed", { session_id: session.id, message });
-    await this.#end(session, { status: "failed", error_message: message });
+  async #fail(session: Session, code: string, message: string): Promise<void> {
+    await this.#end(session, { status: "failed", error_message: message }, code);
   }
 
   async #expire(session: Session): Promise<void> {
@@ -147,7 +149,7 @@ export class SessionReconciler {
       await this.#d.sessions.update(session.id, { expires_at: deadlineOf(session, now, this.#d.bounds) }, ["running"]);
       return;
     }
-    await this.#end(session, { status: "terminated", error_message: null });
+    await this.#end(session, { status: "terminated", error_message: null }, "expired");
   }
 
   #pastLifetime(session: Session, now: Date): boolean {
@@ -155,11 +157,19 @@ export class SessionReconciler {
     return lifetimeMs !== null && now.getTime() - Date.parse(session.created_at) >= lifetimeMs;
   }
 
-  async #end(session: Session, end: { status: "failed" | "terminated"; error_message: string | null }): Promise<void> {
+  async #end(
+    session: Session,
+    end: { status: "failed" | "terminated"; error_message: string | null },
+    code: string,
+  ): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { ...end, completed_at: at, updated_at: at };
-    if (await this.#d.sessions.update(session.id, fields, LIVE_STATUSES))
+    if (await this.#d.sessions.update(session.id, fields, LIVE_STATUSES)) {
       this.#d.changes.notify(session.id, { ...session, ...fields });
+      const livedS = Math.round((Date.parse(at) - Date.parse(session.created_at)) / 1000);
+      // The record has the message, which may quote what an installer or a Pod said.
+      this.#d.log.info("session.ended", { session_id: session.id, status: end.status, code, lived_s: livedS });
+    }
     await this.#release(session);
   }
 

@@ -13,6 +13,8 @@ export type Server = {
   process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   /** Log lines so far. */
   log: string[];
+  /** All that it wrote to stderr, once it has ended. */
+  stderr: Promise<string>;
   /** Ends it as an operator would, and its executor; removes the data directory unless it was given or is kept. */
   stop(): Promise<void>;
   /** Pid of the executor beside it. */
@@ -46,12 +48,14 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
     stderr: "pipe",
   });
   const log: string[] = [];
-  const url = await listeningUrl(child, log);
+  const stderr = new Response(child.stderr).text();
+  const url = await listeningUrl(child, log, stderr);
   return {
     url,
     dataDir,
     process: child,
     log,
+    stderr,
     executorPid: async () => Number(await Bun.file(join(dataDir, "executor/pid")).text()),
     stop: async () => {
       child.kill("SIGTERM");
@@ -69,7 +73,7 @@ export async function endExecutor(dataDir: string): Promise<void> {
   await fetch("http://executor/shutdown", { method: "POST", unix: socket }).catch(() => {});
 }
 
-async function listeningUrl(child: Server["process"], log: string[]): Promise<string> {
+async function listeningUrl(child: Server["process"], log: string[], stderr: Promise<string>): Promise<string> {
   const found = Promise.withResolvers<string>();
   void (async () => {
     let rest = "";
@@ -78,12 +82,11 @@ async function listeningUrl(child: Server["process"], log: string[]): Promise<st
       rest = lines.pop() ?? "";
       for (const line of lines) {
         log.push(line);
-        const url = /"event":"server\.listening".*"url":"([^"]+)"/.exec(line)?.[1];
+        const url = /server\.listening\b.*\burl"?[:=]"?(http:[^" ]+)/.exec(line)?.[1];
         if (url !== undefined) found.resolve(url);
       }
     }
-    const stderr = await new Response(child.stderr).text();
-    found.reject(new Error(`serve ended: ${stderr}\n${log.join("\n")}`));
+    found.reject(new Error(`serve ended: ${await stderr}\n${log.join("\n")}`));
   })();
   return found.promise;
 }
