@@ -51,9 +51,9 @@ test("what a request starts has its id, also later and beside others", async () 
     withRequestId("two", () => work("second")),
     work("own"),
   ]);
-  expect(lines.map(({ event, request_id: id }) => [event, id]).toSorted()).toEqual([
-    ["first", "one"],
-    ["own", undefined],
-    ["second", "two"],
+  expect(lines.map(({ event, request_id: id }) => `${event} ${id}`).toSorted()).toEqual([
+    "first one",
+    "own undefined",
+    "second two",
   ]);
 });

@@ -171,8 +171,8 @@ export class ExecutionFollower {
     const message = error instanceof Error ? error.message : String(error);
     const { id } = this.#execution;
     // Once for each loss: it is tried again ten times a second.
-    const say = this.#lostSince === null ? this.#d.log.warn : this.#d.log.debug;
-    say("execution.follow_failed", { execution_id: id, code, error });
+    const level = this.#lostSince === null ? "warn" : "debug";
+    this.#d.log[level]("execution.follow_failed", { execution_id: id, code, error });
     if (code === "store_unavailable") throw error;
     if (code === "queue_full") return false;
     if (code === "session_not_found" && !this.#accepted && this.#withinGrace()) {

@@ -216,7 +216,7 @@ describe("a line", () => {
       { "X-Request-ID": id },
     );
     const own = lines().filter((line) => line["request_id"] === id);
-    expect(own.map((line) => line["event"]).toSorted()).toEqual(["execution.ended", "http.request"]);
+    expect(own.map((line) => String(line["event"])).toSorted()).toEqual(["execution.ended", "http.request"]);
     expect(own.find((line) => line["event"] === "execution.ended")).toMatchObject({
       execution_id: body["id"],
       status: "completed",
