@@ -7,7 +7,7 @@ const MAX_LINES = 300;
 const MAX_LONGER = 3;
 
 /** Each folder (or file beside them) of src and what of the others it may import. */
-const BASE = ["errors", "clock", "id", "log", "version", "changes", "request-scope"];
+const BASE = ["errors", "clock", "id", "log", "version", "changes", "turns", "request-scope"];
 const MAY_IMPORT: Record<string, readonly string[]> = {
   errors: [],
   clock: [],
@@ -15,6 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   log: ["request-scope"],
   "request-scope": [],
   version: [],
+  turns: [],
   changes: ["executions"],
   setting: [],
   settings: ["log", "setting", "settings-cluster"],

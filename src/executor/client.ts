@@ -15,6 +15,7 @@ import type {
   PoolSpec,
   SandboxSpec,
   SandboxState,
+  WorkspaceTree,
 } from "./protocol.ts";
 
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
@@ -141,13 +142,26 @@ export class HttpExecutor implements Executor {
     await this.#call(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
   }
 
+  async tree(sandboxId: string, options: { known: string | null; maxBytes: number }): Promise<WorkspaceTree | null> {
+    const query = new URLSearchParams({ known: options.known ?? "", max_bytes: String(options.maxBytes) });
+    const response = await this.#call(`/sandboxes/${sandboxId}/tree?${query.toString()}`);
+    return response.status === 304 ? null : this.#read(response);
+  }
+
+  async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {
+    await this.#call(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive });
+  }
+
   /** Asks the executor to end all of its sandboxes and itself. */
   async shutdown(): Promise<void> {
     await this.#call("/shutdown", { method: "POST" });
   }
 
   async #json<T>(path: string, call: Call = {}): Promise<T> {
-    const response = await this.#call(path, call);
+    return this.#read(await this.#call(path, call));
+  }
+
+  async #read<T>(response: Response): Promise<T> {
     try {
       return (
         this.#authorization === null ? await response.json() : JSON.parse(await text(response, MAX_JSON_BYTES))

@@ -75,7 +75,7 @@ async function change(
 function filesOf(sandboxId: string, { sandboxes, dataDir }: FileRouteDeps): WorkspaceFiles {
   const jailed = sandboxes.find(sandboxId)?.jailed;
   if (jailed !== undefined) return new WorkspaceFiles(jailed.workspaceDir, jailed);
-  const directory = join(dataDir, "workspaces", sandboxId);
+  const directory = sandboxes.workspaceOf(sandboxId) ?? join(dataDir, "workspaces", sandboxId);
   const stats = lstatSync(directory, { throwIfNoEntry: false });
   if (stats?.isDirectory() !== true) throw new AppError("session_not_found", `there is no workspace ${sandboxId}`);
   return new WorkspaceFiles(directory, {

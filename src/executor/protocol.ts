@@ -18,6 +18,8 @@
  *     GET    /sandboxes/:id/files?path&recursive&limit   FileEntry[]
  *     GET|HEAD|PUT|DELETE /sandboxes/:id/files/PATH      bytes; Range and ETag as HTTP has them
  *     POST   /sandboxes/:id/files/move {from,to} · /files/mkdir {path}   204
+ *     GET    /sandboxes/:id/tree?known&max_bytes   WorkspaceTree; 304 while its tag is `known`
+ *     PUT    /sandboxes/:id/tree                   archive (archive.ts) → 204; before the sandbox is there
  *     POST   /shutdown                             204; ends every sandbox and the process
  *
  * An error answers with the status of its code and `{code, message}`.
@@ -200,6 +202,19 @@ export const FILE_HANDLE = "x-sandbox-file";
 export const LOCAL_READER = "x-sandbox-local";
 export const HANDED_OVER_MS = 30_000;
 
+/** A file of a version of a workspace: path as in FileEntry, permission bits such as "0644". */
+export type TreeFile = { path: string; mode: string; size: number; sha256: string; modified_ms?: number };
+
+/** What a version of a workspace keeps. Files that are linked to each other come as files of their own. */
+export type WorkspaceContent = {
+  entries: TreeFile[];
+  directories: { path: string; mode: string }[];
+  links: { path: string; target: string }[];
+};
+
+/** `tag` names this very content. `skipped`: entries that no version keeps, such as pipes and files closed by their mode. */
+export type WorkspaceTree = WorkspaceContent & { tag: string; skipped: number };
+
 export type FileWritten = { path: string; size: number; created: boolean };
 
 export type Check = { name: string; ok: boolean; found: string; remedy?: string };
@@ -254,6 +269,10 @@ export interface Executor {
   removeFile(sandboxId: string, path: string): Promise<void>;
   moveFile(sandboxId: string, from: string, to: string): Promise<void>;
   makeDirectory(sandboxId: string, path: string): Promise<void>;
+  /** All of a workspace; null when its tag is `known`. `body_too_large` past `maxBytes` or too many entries. */
+  tree(sandboxId: string, options: { known: string | null; maxBytes: number }): Promise<WorkspaceTree | null>;
+  /** Fills a workspace with an archive (archive.ts). `session_exists` once its sandbox is there. */
+  restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void>;
   /** Ends every sandbox and the executor itself. */
   shutdown(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { Turns } from "../turns.ts";
 import { AuditLogs } from "./egress/audit.ts";
 import { Egress } from "./egress/egress.ts";
 import { Execution } from "./execution.ts";
@@ -35,10 +36,12 @@ export class Sandboxes {
   readonly #unlisted = new Set<Sandbox>();
   readonly #live = new Map<string, Execution>();
   /** The change of a sandbox that is under way: one at a time for each id. */
-  readonly #changes = new Map<string, Promise<unknown>>();
+  readonly #changes = new Turns();
   readonly audit: AuditLogs;
   /** Sandboxes that are nobody's yet. */
   readonly pools: WarmPools;
+  /** The sandbox that was made last. */
+  #lastId: string | null = null;
   #closed = false;
 
   constructor(deps: SandboxesDeps) {
@@ -83,9 +86,27 @@ export class Sandboxes {
     return this.#sandboxes.get(id) ?? null;
   }
 
+  /** Where the workspace is of a sandbox that is here, or was the last that was; null when that can't be told. */
+  workspaceOf(id: string): string | null {
+    const present = this.#sandboxes.get(id);
+    if (present !== undefined) return present.jailed.workspaceDir;
+    return this.#lastId === id ? (this.#d.jail.onlyWorkspace ?? null) : null;
+  }
+
+  /** Fills the workspace of the one sandbox that there will be. `session_exists` when it is there. */
+  restore(id: string, fill: (workspaceDir: string) => Promise<void>): Promise<void> {
+    return this.#changes.take(id, async () => {
+      const workspaceDir = this.#d.jail.onlyWorkspace;
+      if (workspaceDir === undefined) throw new AppError("bad_request", "workspaces are kept here, and never restored");
+      if (this.#sandboxes.size > 0 || this.#lastId !== null)
+        throw new AppError("session_exists", "the workspace is in use already");
+      await fill(workspaceDir);
+    });
+  }
+
   /** Makes the sandbox unless it runs; a lost one is made again. */
   create(id: string, spec: SandboxSpec): Promise<SandboxState> {
-    return this.#change(id, async () => {
+    return this.#changes.take(id, async () => {
       if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
       const present = this.#sandboxes.get(id);
       if (present !== undefined && present.state.status === "running") return present.state;
@@ -94,6 +115,7 @@ export class Sandboxes {
       const sandbox = warm instanceof Sandbox ? warm.adopt(id, spec) : await this.#start(id, spec);
       sandbox.state.pool = warm instanceof Sandbox ? "hit" : warm;
       this.#sandboxes.set(id, sandbox);
+      this.#lastId = id;
       return sandbox.state;
     });
   }
@@ -132,7 +154,7 @@ export class Sandboxes {
 
   /** Ends a sandbox and its executions. With `deleteWorkspace` its files and journals go too. Idempotent. */
   delete(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
-    return this.#change(id, async () => {
+    return this.#changes.take(id, async () => {
       const present = this.#sandboxes.get(id);
       if (present !== undefined) await this.#remove(present);
       if (options.deleteWorkspace) await this.#forgetFiles(id);
@@ -155,7 +177,7 @@ export class Sandboxes {
   ): Promise<T> {
     if (this.#closed) throw new AppError("executor_unavailable", "the executor is ending");
     const id = `${ONCE}${crypto.randomUUID()}`;
-    return this.#change(id, async () => {
+    return this.#changes.take(id, async () => {
       try {
         return await this.#runOnce(id, spec, request, take);
       } finally {
@@ -262,21 +284,8 @@ export class Sandboxes {
     this.#closed = true;
     await this.pools.close();
     for (const sandbox of this.#unlisted) void sandbox.end();
-    await Promise.allSettled(this.#changes.values());
+    await this.#changes.settled();
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => this.#remove(sandbox)));
-  }
-
-  async #change<T>(id: string, change: () => Promise<T>): Promise<T> {
-    const before = this.#changes.get(id);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#changes.set(id, promise);
-    await before;
-    try {
-      return await change();
-    } finally {
-      resolve();
-      if (this.#changes.get(id) === promise) this.#changes.delete(id);
-    }
   }
 }
 

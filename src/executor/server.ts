@@ -15,6 +15,7 @@ import {
   type SandboxSpec,
 } from "./protocol.ts";
 import type { Sandboxes } from "./sandboxes.ts";
+import { TreeRoutes } from "./tree-routes.ts";
 
 export type Listen = { unix: string } | { hostname: string; port: number };
 
@@ -39,12 +40,14 @@ const MAX_JSON_BYTES = 128 * 1024 * 1024;
 export class ExecutorServer {
   readonly #o: ServerOptions;
   readonly #tokenHash: Uint8Array | null;
+  readonly #trees: TreeRoutes;
   #server: Bun.Server<undefined> | null = null;
   /** `performance.now()` of the last request. */
   lastRequestMs = performance.now();
 
   constructor(options: ServerOptions) {
     this.#o = options;
+    this.#trees = new TreeRoutes(options.sandboxes);
     this.#tokenHash = options.token === null ? null : hash(`Bearer ${options.token}`);
   }
 
@@ -113,6 +116,7 @@ export class ExecutorServer {
     if (part === undefined) return this.#sandbox(request, id, url);
     if (part === "audit" && request.method === "GET") return Response.json(this.#o.sandboxes.audit.read(id));
     if (part === "layers" && request.method === "PUT") return this.#setLayers(id, await json<string[]>(request));
+    if (part === "tree") return this.#trees.answer(request, url, id);
     if (part !== "files") return unknownRoute();
     return fileRoute(request, url, rest.join("/"), id, this.#o);
   }

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { BlobBody, BlobListing, ByteRange, Manifest, Objects, PutOptions, StoredBlob } from "./objects.ts";
 import { checkedHash, checkedWorkspace } from "./names.ts";
-import { Turns } from "./turns.ts";
+import { Turns } from "../turns.ts";
 import { damaged, verifiedStream, type Source } from "./verified-stream.ts";
 
 const CHUNK_BYTES = 256 * 1024;

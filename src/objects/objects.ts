@@ -21,10 +21,19 @@ export type ManifestEntry = {
   mode: string;
   size: number;
   sha256: string;
+  /** Milliseconds since the epoch. */
+  modified_ms?: number;
+};
+
+/** What a workspace holds: files, and beside them directories (also empty ones) and symbolic links, which have no blobs. */
+export type VersionContent = {
+  entries: ManifestEntry[];
+  directories?: { path: string; mode: string }[];
+  links?: { path: string; target: string }[];
 };
 
 /** The files of one version of a workspace. Versions of a workspace count up and never change. */
-export type Manifest = { version: number; created_at: string; entries: ManifestEntry[] };
+export type Manifest = VersionContent & { version: number; created_at: string };
 
 export type PutOptions = {
   /** The hash that the bytes must have; others are refused with `bad_request`. */

@@ -1,5 +1,6 @@
+import { AppError } from "../errors.ts";
 import { GRACE_MS } from "./garbage.ts";
-import type { Manifest, ManifestEntry, Objects } from "./objects.ts";
+import type { Manifest, ManifestEntry, Objects, VersionContent } from "./objects.ts";
 
 /** Blobs that are stored at once. */
 const CONCURRENCY = 4;
@@ -8,53 +9,124 @@ export type StoreOptions = {
   /** As the collections have it. */
   graceMs?: number;
   now?: () => Date;
+  /** Takes files that changed meanwhile as `open` gives them now, and leaves out those that are gone; else both are refused. */
+  takesChanges?: boolean;
 };
 
+/** The bytes of an entry. `file_not_found` when there is no such file any more. */
+type Open = (entry: ManifestEntry) => Promise<ReadableStream<Uint8Array>>;
+
+/** The newest version of a workspace, or null when it has none. */
+export async function latestVersion(objects: Objects, workspace: string): Promise<Manifest | null> {
+  // A version goes only after a newer one has come, and may do so between the two calls.
+  for (let attempt = 1; attempt <= 10; attempt++) {
+    const last = (await objects.versions(workspace)).at(-1);
+    if (last === undefined) return null;
+    const manifest = await objects.getManifest(workspace, last);
+    if (manifest !== null) return manifest;
+  }
+  throw new AppError("store_unavailable", "the versions of the workspace change too often", { retryAfterS: 1 });
+}
+
 /**
- * Stores the next version of a workspace: the blobs of `entries` that are not there yet, read by `open`, then the manifest.
- * When it has resolved, no collection deletes what the version names. Throws `bad_request` for a file whose bytes are not
- * those of its entry (it changed meanwhile), `file_conflict` when somebody else has stored this version.
+ * Stores the version of a workspace that follows `previous` (null: the first): the blobs that are not there yet, read by
+ * `open`, then the manifest. When it has resolved, no collection deletes what the version names. Throws `file_conflict` when
+ * somebody else has stored that version; so whoever read `content` after `previous` never puts an older state over a newer.
+ * Without `takesChanges`, a file whose bytes are not those of its entry is `bad_request` or `body_too_large`.
  */
 export async function storeVersion(
   objects: Objects,
   workspace: string,
-  entries: readonly ManifestEntry[],
-  open: (entry: ManifestEntry) => Promise<ReadableStream<Uint8Array>>,
+  previous: Manifest | null,
+  content: VersionContent,
+  open: Open,
   options: StoreOptions = {},
 ): Promise<Manifest> {
-  const { graceMs = GRACE_MS, now = () => new Date() } = options;
-  const last = (await objects.versions(workspace)).at(-1) ?? 0;
-  const previous = last === 0 ? null : await objects.getManifest(workspace, last);
+  const { graceMs = GRACE_MS, now = () => new Date(), takesChanges = false } = options;
+  const blobs = new Blobs(objects, open, graceMs, takesChanges);
   const kept = new Set(previous?.entries.map((entry) => entry.sha256));
-  // What the previous version names stays for as long as that one is there, and it goes only after this one has come.
-  const fresh = entries.filter((entry) => !kept.has(entry.sha256));
-  const secure = (of: readonly ManifestEntry[]): Promise<boolean> => secureBlobs(objects, of, open, graceMs);
+  let { entries } = content;
 
-  while (!(await secure(fresh)));
+  // What the previous version names stays for as long as that one is there, and it goes only after this one has come.
+  const secureFresh = async (): Promise<boolean> => {
+    const { isQuick, replaced } = await blobs.secure(entries.filter((entry) => !kept.has(entry.sha256)));
+    entries = entries.flatMap((entry) => (replaced.has(entry) ? (replaced.get(entry) ?? []) : entry));
+    return isQuick;
+  };
+  while (!(await secureFresh()));
   const begun = performance.now();
-  const manifest: Manifest = { version: last + 1, created_at: now().toISOString(), entries: [...entries] };
+  const version = (previous?.version ?? 0) + 1;
+  const manifest: Manifest = { version, created_at: now().toISOString(), ...content, entries };
   await objects.putManifest(workspace, manifest);
   // A collection may have missed a manifest that took long to be written. From now on none does.
-  if (performance.now() - begun > graceMs / 4) await secure(entries);
+  if (performance.now() - begun > graceMs / 4) await blobs.secure(entries);
   return manifest;
 }
 
-/** Renews or stores each blob; false when that took so long that the first may be old again. */
-async function secureBlobs(
-  objects: Objects,
-  entries: readonly ManifestEntry[],
-  open: (entry: ManifestEntry) => Promise<ReadableStream<Uint8Array>>,
-  graceMs: number,
-): Promise<boolean> {
-  const begun = performance.now();
-  const sinceMs = Date.now() - graceMs / 4;
-  const waiting = [...new Map(entries.map((entry) => [entry.sha256, entry])).values()];
-  const worker = async (): Promise<void> => {
-    for (let entry = waiting.pop(); entry !== undefined; entry = waiting.pop()) {
-      const { sha256, size } = entry;
-      if (!(await objects.renew(sha256, sinceMs))) await objects.put(await open(entry), { sha256, limitBytes: size });
+class Blobs {
+  readonly #objects: Objects;
+  readonly #open: Open;
+  readonly #graceMs: number;
+  readonly #takesChanges: boolean;
+
+  constructor(objects: Objects, open: Open, graceMs: number, takesChanges: boolean) {
+    this.#objects = objects;
+    this.#open = open;
+    this.#graceMs = graceMs;
+    this.#takesChanges = takesChanges;
+  }
+
+  /**
+   * Renews or stores each blob. `isQuick` is false when that took so long that the first may be old again. `replaced`: what
+   * came in the place of entries whose files changed, null for those that are gone.
+   */
+  async secure(
+    entries: readonly ManifestEntry[],
+  ): Promise<{ isQuick: boolean; replaced: Map<ManifestEntry, ManifestEntry | null> }> {
+    const begun = performance.now();
+    const sinceMs = Date.now() - this.#graceMs / 4;
+    const replaced = new Map<ManifestEntry, ManifestEntry | null>();
+    const waiting = [...Map.groupBy(entries, (entry) => entry.sha256).values()];
+    const worker = async (): Promise<void> => {
+      for (let same = waiting.pop(); same !== undefined; same = waiting.pop())
+        for (const entry of same) {
+          const found = await this.#secureOne(entry, sinceMs);
+          if (found === entry) break;
+          replaced.set(entry, found);
+        }
+    };
+    await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+    return { isQuick: performance.now() - begun <= this.#graceMs / 4, replaced };
+  }
+
+  /** The entry itself, or what its file is now; null when it is gone. */
+  async #secureOne(entry: ManifestEntry, sinceMs: number): Promise<ManifestEntry | null> {
+    const { sha256, size } = entry;
+    if (await this.#objects.renew(sha256, sinceMs)) return entry;
+    try {
+      await this.#objects.put(await this.#open(entry), { sha256, limitBytes: size });
+      return entry;
+    } catch (error) {
+      if (!this.#takesChanges || !isChange(error)) throw error;
+      if (error.code === "file_not_found") return null;
     }
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
-  return performance.now() - begun <= graceMs / 4;
+    try {
+      return { ...entry, ...(await this.#objects.put(await this.#open(entry), { limitBytes: size })) };
+    } catch (error) {
+      if (isChange(error) && error.code === "file_not_found") return null;
+      throw error;
+    }
+  }
+}
+
+const CHANGES = new Set<string>([
+  "bad_request",
+  "body_too_large",
+  "file_not_found",
+  "file_conflict",
+  "range_not_satisfiable",
+]);
+
+function isChange(error: unknown): error is AppError {
+  return error instanceof AppError && CHANGES.has(error.code);
 }

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
+import { AppError } from "../../src/errors.ts";
 import { collectGarbage } from "../../src/objects/garbage.ts";
 import type { Manifest, ManifestEntry, Objects } from "../../src/objects/objects.ts";
-import { storeVersion } from "../../src/objects/versions.ts";
+import { latestVersion, storeVersion } from "../../src/objects/versions.ts";
 import type { ObjectsSubject } from "./objects.ts";
 
 const GRACE_MS = 400;
@@ -23,10 +24,12 @@ export function garbageContract(name: string, open: () => Promise<ObjectsSubject
     });
     afterAll(() => subject.close());
 
-    const store = (workspace: string, texts: readonly string[]): Promise<Manifest> => {
+    const store = async (workspace: string, texts: readonly string[]): Promise<Manifest> => {
       const byPath = new Map(texts.map((text) => [entryOf(text).path, text]));
       const read = (entry: ManifestEntry) => Promise.resolve(new Blob([byPath.get(entry.path) ?? ""]).stream());
-      return storeVersion(subject.objects, workspace, texts.map(entryOf), read, { graceMs: GRACE_MS });
+      const previous = await latestVersion(subject.objects, workspace);
+      const entries = texts.map(entryOf);
+      return storeVersion(subject.objects, workspace, previous, { entries }, read, { graceMs: GRACE_MS });
     };
     /** The store with other methods in the place of some. */
     const withMethods = (methods: Partial<Objects>): Objects =>
@@ -56,15 +59,45 @@ export function garbageContract(name: string, open: () => Promise<ObjectsSubject
       expect([first.version, second.version]).toEqual([1, 2]);
       expect(await subject.objects.getManifest("counted", 2)).toEqual(second);
       const read = () => Promise.reject(new Error("read again"));
-      const third = await storeVersion(subject.objects, "counted", ["b", "c"].map(entryOf), read);
+      const third = await storeVersion(subject.objects, "counted", second, { entries: ["b", "c"].map(entryOf) }, read);
       expect(third.version).toBe(3);
     });
 
     test("a file that changed while it was stored is refused", async () => {
       const changed = () => Promise.resolve(new Blob(["other bytes"]).stream());
-      const storing = storeVersion(subject.objects, "changed", [entryOf("announced")], changed);
+      const storing = storeVersion(subject.objects, "changed", null, { entries: [entryOf("announced")] }, changed);
       expect(await storing.catch((error: unknown) => error)).toMatchObject({ code: "body_too_large" });
       expect(await subject.objects.versions("changed")).toEqual([]);
+    });
+
+    test("a file that changes while it is stored can be taken as it is, and one that is gone left out", async () => {
+      const entries = ["grown", "gone", "same"].map(entryOf);
+      const now = new Map([
+        ["grown.txt", "GROWN"],
+        ["same.txt", "same"],
+      ]);
+      const read = async ({ path }: ManifestEntry) => {
+        const text = now.get(path);
+        if (text === undefined) throw new AppError("file_not_found", "gone");
+        return new Blob([text]).stream();
+      };
+      const links = [{ path: "link", target: "same.txt" }];
+      const content = { entries, directories: [{ path: "d", mode: "0755" }], links };
+      const options = { graceMs: GRACE_MS, takesChanges: true };
+      const stored = await storeVersion(subject.objects, "moving", null, content, read, options);
+      expect(stored.entries).toEqual([{ ...entryOf("GROWN"), path: "grown.txt" }, entryOf("same")]);
+      expect(await subject.objects.getManifest("moving", 1)).toEqual(stored);
+      expect([await isThere("GROWN"), await isThere("same")]).toEqual([true, true]);
+      await subject.objects.deleteManifests("moving");
+    });
+
+    test("of two that follow the same version one is refused", async () => {
+      const first = await store("twice", ["one"]);
+      await store("twice", ["two"]);
+      const late = storeVersion(subject.objects, "twice", first, { entries: [] }, () =>
+        Promise.reject(new Error("no")),
+      );
+      expect(await late.catch((error: unknown) => error)).toMatchObject({ code: "file_conflict" });
     });
 
     test("a manifest that can't be read ends the collection before it deletes anything", async () => {

@@ -254,6 +254,14 @@ export class FakeExecutor implements Executor {
     return Promise.resolve();
   }
 
+  tree(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  restoreTree(): Promise<void> {
+    return Promise.resolve();
+  }
+
   shutdown(): Promise<void> {
     this.#sandboxes.clear();
     return Promise.resolve();

@@ -78,6 +78,10 @@ export class DirectJail implements Jail {
     }
   }
 
+  get onlyWorkspace(): string {
+    return this.#o.workspaceDir;
+  }
+
   /** Empties the workspace, which is a mount and stays. */
   async removeWorkspace(id: string): Promise<void> {
     if (this.#kept !== id) return;

@@ -12,6 +12,8 @@ export interface Jail {
   start(id: string, spec: SandboxSpec, events: JailEvents, egressDir?: string): Promise<JailedInit>;
   /** Whether a warm sandbox can become this one: only where there is no workspace of that id yet. Absent: never. */
   canClaim?(id: string): boolean;
+  /** The workspace of the one sandbox that there can be, whether it is there or not. Absent: each has its own. */
+  readonly onlyWorkspace?: string;
   /** Removes the workspace of a sandbox that is not running, also one that never existed. */
   removeWorkspace(id: string): Promise<void>;
   /** Ends and removes what executors before this one left: processes, cgroups, uid claims. */
