@@ -23,7 +23,10 @@ export function docsPage(document: OpenApiDocument): string {
       const tag = operation.tags[0] ?? "";
       sections.set(tag, [...(sections.get(tag) ?? []), operationBlock(method, path, operation)]);
     }
-  const components = document["components"] as { schemas: Record<string, JsonSchema> };
+  const components = document["components"] as {
+    schemas: Record<string, JsonSchema>;
+    examples: Record<string, { summary: string; value: unknown }>;
+  };
   const schemas = Object.entries(components.schemas).map(
     ([name, schema]) =>
       `<details id="${escape(name)}"><summary><code>${escape(name)}</code></summary><div>${code(schema)}</div></details>`,
@@ -34,7 +37,11 @@ export function docsPage(document: OpenApiDocument): string {
     document.info.description,
   )}</p><p>Version ${escape(document.info.version)} · <a href="/openapi.json">openapi.json</a></p>${[...sections]
     .map(([tag, blocks]) => `<h2>${escape(tag)}</h2>${blocks.join("")}`)
-    .join("")}<h2>Schemas</h2>${schemas.join("")}</body></html>`;
+    .join(
+      "",
+    )}<h2>Errors</h2>${Object.entries(components.examples).map(errorBlock).join("")}<h2>Schemas</h2>${schemas.join(
+    "",
+  )}</body></html>`;
 }
 
 function operationBlock(method: string, path: string, operation: Operation): string {
@@ -44,12 +51,11 @@ function operationBlock(method: string, path: string, operation: Operation): str
       `<tr><td><code>${escape(name)}</code></td><td>${where}</td><td>${escape(description ?? "")}</td><td><code>${escape(JSON.stringify(schema))}</code></td></tr>`,
   );
   const bodies = Object.entries(operation.requestBody?.content ?? {}).map(
-    ([type, { schema }]) => `<h4>Body: ${escape(type)}</h4>${code(schema)}`,
+    ([type, { schema, example }]) => `<h4>Body: ${escape(type)}</h4>${code(schema)}${exampleBlock(example)}`,
   );
   const answers = Object.entries(operation.responses).map(([status, { description, content }]) => {
     const shown = Object.entries(content ?? {}).map(
-      ([type, { schema, example }]) =>
-        `${escape(type)} ${reference(schema)}${typeof example === "string" ? `<pre>${escape(example)}</pre>` : ""}`,
+      ([type, { schema, example }]) => `${escape(type)} ${reference(schema)}${exampleBlock(example)}`,
     );
     return `<tr><td>${status}</td><td>${escape(description)}</td><td>${shown.join("<br>")}</td></tr>`;
   });
@@ -58,6 +64,20 @@ function operationBlock(method: string, path: string, operation: Operation): str
   )}</span></summary><div>${about}${parameters.length === 0 ? "" : `<h4>Parameters</h4><table>${parameters.join("")}</table>`}${bodies.join(
     "",
   )}<h4>Answers</h4><table>${answers.join("")}</table></div></details>`;
+}
+
+/** An example as it is sent; folded, since an answer may be long. */
+function exampleBlock(example: unknown): string {
+  if (example === undefined) return "";
+  const text = typeof example === "string" ? example : JSON.stringify(example, null, 2);
+  return `<details><summary>Example</summary><pre>${escape(text)}</pre></details>`;
+}
+
+/** Every error code with what an answer of it may look like. */
+function errorBlock([code, { summary, value }]: [string, { summary: string; value: unknown }]): string {
+  return `<details id="error-${escape(code)}"><summary><code>${escape(summary)}</code></summary><div><pre>${escape(
+    JSON.stringify(value, null, 2),
+  )}</pre></div></details>`;
 }
 
 function reference(schema: JsonSchema): string {

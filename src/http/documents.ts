@@ -19,7 +19,7 @@ export function documentEndpoints(endpoints: readonly Endpoint[], version: strin
       access: "public",
       tag: "operation",
       summary: "This document",
-      answers: { 200: jsonAnswer("OpenAPI 3.1.", Type.Object({})) },
+      answers: { 200: jsonAnswer("OpenAPI 3.1.", Type.Object({ openapi: Type.Literal("3.1.0") })) },
       errors: [],
       handle: () => ({ status: 200, text: make().json, headers: { "Content-Type": "application/json" } }),
     }),
@@ -29,7 +29,12 @@ export function documentEndpoints(endpoints: readonly Endpoint[], version: strin
       access: "public",
       tag: "operation",
       summary: "This document as a page",
-      answers: { 200: { description: "A page.", content: { "text/html": { schema: Type.String() } } } },
+      answers: {
+        200: {
+          description: "A page.",
+          content: { "text/html": { schema: Type.String({ examples: ["<!doctype html>"] }) } },
+        },
+      },
       errors: [],
       handle: () => ({
         status: 200,

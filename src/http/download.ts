@@ -1,16 +1,16 @@
-import { Type } from "@sinclair/typebox";
 import type { FileRead } from "../executor/protocol.ts";
 import type { Workspaces } from "../workspaces/workspaces.ts";
 import { attachment } from "./content-disposition.ts";
 import type { Answer, Exchange, Reply } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
+import { Bytes } from "./schemas.ts";
 import { baseName } from "./workspace-path.ts";
 
 /** What is passed on of the caller's headers, and of the answer's. */
 const ASKED = ["range", "if-range", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since"];
 const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "last-modified"];
 
-const bytes = { "application/octet-stream": { schema: Type.String({ format: "binary" }) } };
+const bytes = { "application/octet-stream": { schema: Bytes } };
 
 export const downloadAnswers: Record<number, Answer> = {
   200: { description: "The bytes.", content: bytes },

@@ -39,7 +39,8 @@ export function errorReply(thrown: unknown, requestId: string, log: Log): Reply 
   };
 }
 
-function errorBody(error: AppError, message: string, requestId: string): ErrorBody {
+/** The body of an error's answer. */
+export function errorBody(error: AppError, message: string, requestId: string): ErrorBody {
   const shown = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message;
   return {
     error: STATUS_CODES[error.status] ?? "Error",

@@ -1,10 +1,11 @@
 import { Type } from "@sinclair/typebox";
 import type { Answer } from "./endpoint.ts";
 import { EndedView } from "./execution-view.ts";
-import { Instant, oneOf } from "./schemas.ts";
+import { exampleOf } from "./example.ts";
+import { Instant, INSTANT, oneOf } from "./schemas.ts";
 import { MEDIA_TYPES } from "./sse.ts";
 
-const AT = "2026-01-31T12:00:00.000Z";
+const Seq = Type.Integer({ minimum: 1 });
 const Offset = Type.Integer({ minimum: 0, description: "Bytes of this stream before this event." });
 
 const StatusEvent = Type.Object({ status: oneOf(["pending", "running"]), at: Instant }, { $id: "StatusEvent" });
@@ -15,29 +16,32 @@ const OutputBytesEvent = Type.Object(
 );
 const ResultEvent = Type.Object({ return_value: Type.Unknown() }, { $id: "ResultEvent" });
 
-/** The data of the event types, by the name of the type. */
+const ENDED = exampleOf(EndedView);
+
+/** One event of each type. */
+const EXAMPLES = [
+  { seq: 1, type: "status", data: { status: "pending", at: INSTANT } },
+  { seq: 2, type: "status", data: { status: "running", at: INSTANT } },
+  { seq: 3, type: "stdout", data: { text: "hello\n", offset: 0, at: INSTANT } },
+  { seq: 4, type: "stderr", data: { text: "careful\n", offset: 0, at: INSTANT } },
+  { seq: 5, type: "result", data: { return_value: { n: 2 } } },
+  { seq: 6, type: "end", data: ENDED },
+];
+
+/** Number, type and data of an event, by the name of the type. */
 const Event = Type.Union(
   [
-    Type.Object({ seq: Type.Integer({ minimum: 1 }), type: Type.Literal("status"), data: StatusEvent }),
+    Type.Object({ seq: Seq, type: Type.Literal("status"), data: StatusEvent }),
     Type.Object({
-      seq: Type.Integer({ minimum: 1 }),
+      seq: Seq,
       type: oneOf(["stdout", "stderr"]),
       data: Type.Union([OutputEvent, OutputBytesEvent]),
     }),
-    Type.Object({ seq: Type.Integer({ minimum: 1 }), type: Type.Literal("result"), data: ResultEvent }),
-    Type.Object({ seq: Type.Integer({ minimum: 1 }), type: Type.Literal("end"), data: EndedView }),
+    Type.Object({ seq: Seq, type: Type.Literal("result"), data: ResultEvent }),
+    Type.Object({ seq: Seq, type: Type.Literal("end"), data: EndedView }),
   ],
-  { $id: "Event" },
+  { $id: "Event", examples: EXAMPLES },
 );
-
-const EXAMPLES: [string, unknown][] = [
-  ["status", { status: "pending", at: AT }],
-  ["status", { status: "running", at: AT }],
-  ["stdout", { text: "hello\n", offset: 0, at: AT }],
-  ["stderr", { text: "careful\n", offset: 0, at: AT }],
-  ["result", { return_value: { n: 2 } }],
-  ["end", { id: "exec_20260131120000_0a1b2c3d", status: "completed", exit_code: 0, return_value: { n: 2 } }],
-];
 
 /** What the OpenAPI document says of an event stream, with one example of each type. */
 export const EVENT_STREAM_ANSWER = {
@@ -46,12 +50,16 @@ export const EVENT_STREAM_ANSWER = {
     [MEDIA_TYPES.sse]: {
       schema: Type.String({ description: "`id: SEQ`, `event: TYPE` and `data: JSON`, as the schema Event has them." }),
       example: EXAMPLES.map(
-        ([type, data], i) => `id: ${i + 1}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`,
+        ({ seq, type, data }) => `id: ${seq}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`,
       ).join(""),
     },
     [MEDIA_TYPES.ndjson]: {
-      schema: Event,
-      example: EXAMPLES.map(([type, data], i) => `${JSON.stringify({ seq: i + 1, type, data })}\n`).join(""),
+      schema: Type.String({
+        description: "Each line is an Event.",
+        contentMediaType: "application/json",
+        contentSchema: Event,
+      }),
+      example: EXAMPLES.map((event) => `${JSON.stringify(event)}\n`).join(""),
     },
   },
 } satisfies Answer;

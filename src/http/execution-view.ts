@@ -1,37 +1,43 @@
-import { Type } from "@sinclair/typebox";
+import { Type, type Static } from "@sinclair/typebox";
 import type { Execution } from "../executions/execution.ts";
 import { LANGUAGES } from "../executor/protocol.ts";
-import { Instant, oneOf, orNull } from "./schemas.ts";
+import { exampleOf } from "./example.ts";
+import { EnvVarsShown, ExecutionId, Instant, INSTANT, oneOf, orNull, SessionId } from "./schemas.ts";
 
 const Artifact = Type.Object(
   {
-    path: Type.String({ description: "Relative to the workspace." }),
-    size: Type.Integer(),
-    mime_type: Type.String(),
+    path: Type.String({ description: "Relative to the workspace.", examples: ["out.csv"] }),
+    size: Type.Integer({ examples: [2048] }),
+    mime_type: Type.String({ examples: ["text/csv"] }),
     type: oneOf(["created", "modified"]),
-    sha256: Type.Optional(Type.String()),
+    sha256: Type.Optional(
+      Type.String({ examples: ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] }),
+    ),
   },
   { $id: "Artifact" },
 );
 
 const Metrics = Type.Object(
   {
-    duration_ms: Type.Number(),
-    cpu_time_ms: Type.Number(),
-    peak_memory_mb: Type.Number(),
-    io_read_bytes: Type.Number(),
-    io_write_bytes: Type.Number(),
+    duration_ms: Type.Number({ examples: [12.4] }),
+    cpu_time_ms: Type.Number({ examples: [9.8] }),
+    peak_memory_mb: Type.Number({ examples: [11.2] }),
+    io_read_bytes: Type.Number({ examples: [0] }),
+    io_write_bytes: Type.Number({ examples: [2048] }),
   },
   { $id: "Metrics" },
 );
 
+const METRICS = exampleOf(Metrics) as Static<typeof Metrics>;
+const CODE = 'print("hello")\ndef handler(event):\n    return {"n": event["n"] + 1}';
+
 const ended = {
-  id: Type.String({ examples: ["exec_20260131120000_0a1b2c3d"] }),
-  session_id: Type.String(),
-  status: oneOf(["pending", "running", "completed", "failed", "timeout", "crashed", "cancelled"]),
+  id: ExecutionId,
+  session_id: SessionId,
+  status: oneOf(["pending", "running", "completed", "failed", "timeout", "crashed", "cancelled"], "completed"),
   language: oneOf(LANGUAGES),
-  timeout: Type.Integer({ description: "Seconds." }),
-  exit_code: orNull(Type.Integer()),
+  timeout: Type.Integer({ description: "Seconds.", examples: [30] }),
+  exit_code: orNull(Type.Integer(), 0),
   reason: orNull(
     Type.String({
       description:
@@ -40,27 +46,40 @@ const ended = {
     }),
   ),
   error_message: orNull(Type.String()),
-  execution_time: orNull(Type.Number({ description: "Seconds from start to end." })),
-  stdout_bytes: Type.Integer({ description: "True count, also of what was cut." }),
-  stderr_bytes: Type.Integer({ description: "True count, also of what was cut." }),
+  execution_time: orNull(Type.Number({ description: "Seconds from start to end." }), 0.0124),
+  stdout_bytes: Type.Integer({ description: "True count, also of what was cut.", examples: [6] }),
+  stderr_bytes: Type.Integer({ description: "True count, also of what was cut.", examples: [0] }),
   stdout_truncated: Type.Boolean(),
   stderr_truncated: Type.Boolean(),
-  return_value: Type.Unknown({ description: "What `handler` returned; null without a handler." }),
+  return_value: Type.Unknown({ description: "What `handler` returned; null without a handler.", examples: [{ n: 2 }] }),
   artifacts: Type.Array(Artifact),
-  metrics: orNull(Metrics),
-  env_vars: Type.Record(Type.String(), Type.String()),
-  retry_count: Type.Integer(),
+  metrics: orNull(Metrics, METRICS),
+  env_vars: EnvVarsShown,
+  retry_count: Type.Integer({ examples: [0] }),
   created_at: Instant,
-  started_at: orNull(Instant),
-  completed_at: orNull(Instant),
+  started_at: orNull(Instant, INSTANT),
+  completed_at: orNull(Instant, INSTANT),
 };
 
 export const EndedView = Type.Object(ended, { $id: "ExecutionEnd" });
 
 export const ExecutionView = Type.Object(
-  { ...ended, code: Type.String(), stdout: Type.String(), stderr: Type.String() },
+  {
+    ...ended,
+    code: Type.String({ examples: [CODE] }),
+    stdout: Type.String({ examples: ["hello\n"] }),
+    stderr: Type.String({ examples: [""] }),
+  },
   { $id: "Execution" },
 );
+
+/** An execution that was just taken, for documents. */
+export const PENDING_EXAMPLE = {
+  ...(exampleOf(ExecutionView) as Static<typeof ExecutionView>),
+  status: "pending",
+  ...{ exit_code: null, execution_time: null, metrics: null, started_at: null, completed_at: null, return_value: null },
+  ...{ stdout: "", stdout_bytes: 0, artifacts: [] },
+};
 
 /** The execution without code, stdout and stderr: the data of an `end` event. */
 export function shapeEnd(execution: Execution) {

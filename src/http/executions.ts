@@ -7,9 +7,20 @@ import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
 import { formatOf, type EventStreams } from "./events.ts";
-import { ExecutionView, shapeExecution } from "./execution-view.ts";
+import { ExecutionView, PENDING_EXAMPLE, shapeExecution } from "./execution-view.ts";
 import { pageStream } from "./page-stream.ts";
-import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, oneOf, PageOf, pageOf, PageQuery } from "./schemas.ts";
+import {
+  BODY_ERRORS,
+  EnvVars,
+  ExecutionId,
+  Instant,
+  jsonAnswer,
+  oneOf,
+  PageOf,
+  pageOf,
+  PageQuery,
+  SessionId,
+} from "./schemas.ts";
 
 const MAX_CODE = 1_048_576;
 const MAX_TIMEOUT_S = 3600;
@@ -87,8 +98,8 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
         description: "The execution, ended; or its events.",
         content: { ...one.content, ...EVENT_STREAM_ANSWER.content },
       },
-      201: { ...one, description: "The execution, accepted." },
-      202: { ...one, description: "The execution, which has not ended within `wait`." },
+      201: jsonAnswer("The execution, accepted.", ExecutionView, PENDING_EXAMPLE),
+      202: jsonAnswer("The execution, which has not ended within `wait`.", ExecutionView, PENDING_EXAMPLE),
     },
     errors: SUBMIT_ERRORS,
     async handle(call) {
@@ -115,8 +126,8 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       201: jsonAnswer(
         "The execution, accepted.",
         Type.Object({
-          execution_id: Type.String(),
-          session_id: Type.String(),
+          execution_id: ExecutionId,
+          session_id: SessionId,
           status: Type.String({ examples: ["pending"] }),
           created_at: Instant,
         }),

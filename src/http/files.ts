@@ -7,7 +7,7 @@ import { tooLarge } from "./body.ts";
 import { download, downloadAnswers } from "./download.ts";
 import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
 import { boundaryOf, openPart } from "./multipart.ts";
-import { BODY_ERRORS, Instant, jsonAnswer, oneOf } from "./schemas.ts";
+import { BODY_ERRORS, Bytes, Instant, jsonAnswer, oneOf, SessionId } from "./schemas.ts";
 import { baseName, checkPath, decodePath } from "./workspace-path.ts";
 
 const DEFAULT_LIMIT = 1000;
@@ -17,11 +17,11 @@ const FORM_BYTES = 64 * 1024;
 
 const FileView = Type.Object(
   {
-    name: Type.String(),
+    name: Type.String({ examples: ["in.csv"] }),
     container_path: Type.String({ description: "Path in the sandbox.", examples: ["/workspace/data/in.csv"] }),
-    size: Type.Integer(),
+    size: Type.Integer({ examples: [2048] }),
     modified_time: Instant,
-    etag: Type.String(),
+    etag: Type.String({ examples: ["1a2b-800"] }),
     type: oneOf(["file", "directory", "symlink", "other"]),
     mode: Type.String({ examples: ["0644"] }),
   },
@@ -29,9 +29,15 @@ const FileView = Type.Object(
 );
 
 const WrittenView = Type.Object(
-  { session_id: Type.String(), file_path: Type.String(), size: Type.Integer() },
+  {
+    session_id: SessionId,
+    file_path: Type.String({ examples: ["data/in.csv"] }),
+    size: Type.Integer({ examples: [2048] }),
+  },
   { $id: "FileWritten" },
 );
+
+const PathShown = Type.String({ examples: ["report/final.txt"] });
 
 const PATH_ERRORS = [
   "invalid_path",
@@ -61,7 +67,7 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     answers: {
       200: jsonAnswer(
         "What is there.",
-        Type.Object({ session_id: Type.String(), files: Type.Array(FileView), count: Type.Integer() }),
+        Type.Object({ session_id: SessionId, files: Type.Array(FileView), count: Type.Integer() }),
       ),
     },
     errors: ["validation_failed", ...PATH_ERRORS],
@@ -88,7 +94,7 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
         }),
       ),
     }),
-    rawBody: { "multipart/form-data": Type.Object({ file: Type.String({ format: "binary" }) }) },
+    rawBody: { "multipart/form-data": Type.Object({ file: Bytes }) },
     answers: { 200: written },
     errors: ["unsupported_media_type", "validation_failed", ...WRITE_ERRORS],
     async handle({ tenant, params: { session_id }, query, request }) {
@@ -107,7 +113,7 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     tag,
     summary: "Store a file",
     description: "The body is the file. Missing directories are made; the file appears whole or not at all.",
-    rawBody: { "application/octet-stream": Type.String({ format: "binary" }) },
+    rawBody: { "application/octet-stream": Bytes },
     answers: { 200: { ...written, description: "An existing file was replaced." }, 201: written },
     errors: WRITE_ERRORS,
     async handle({ tenant, params, request }) {
@@ -159,9 +165,15 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     path: "/api/v1/sessions/:session_id/files/move",
     tag,
     summary: "Move or rename",
-    body: Type.Object({ from: Type.String({ minLength: 1 }), to: Type.String({ minLength: 1 }) }, { $id: "FileMove" }),
+    body: Type.Object(
+      {
+        from: Type.String({ minLength: 1, examples: ["draft.txt"] }),
+        to: Type.String({ minLength: 1, examples: ["report/final.txt"] }),
+      },
+      { $id: "FileMove" },
+    ),
     answers: {
-      200: jsonAnswer("Moved.", Type.Object({ session_id: Type.String(), from: Type.String(), to: Type.String() })),
+      200: jsonAnswer("Moved.", Type.Object({ session_id: SessionId, from: PathShown, to: PathShown })),
     },
     errors: [...BODY_ERRORS, ...PATH_ERRORS, "file_exists", "file_conflict"],
     async handle({ tenant, params: { session_id }, body: { from, to } }) {
@@ -175,8 +187,8 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     path: "/api/v1/sessions/:session_id/files/mkdir",
     tag,
     summary: "Make a directory, and those above it",
-    body: Type.Object({ path: Type.String({ minLength: 1 }) }, { $id: "DirectoryInput" }),
-    answers: { 200: jsonAnswer("Made.", Type.Object({ session_id: Type.String(), path: Type.String() })) },
+    body: Type.Object({ path: Type.String({ minLength: 1, examples: ["report"] }) }, { $id: "DirectoryInput" }),
+    answers: { 200: jsonAnswer("Made.", Type.Object({ session_id: SessionId, path: PathShown })) },
     errors: [...BODY_ERRORS, ...PATH_ERRORS, "file_conflict", "disk_full"],
     async handle({ tenant, params: { session_id }, body: { path } }) {
       await workspaces.makeDirectory(tenant, session_id, checkPath(path));

@@ -1,7 +1,7 @@
 import { Type } from "@sinclair/typebox";
 import type { Check } from "../executor/protocol.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { jsonAnswer, oneOf } from "./schemas.ts";
+import { jsonAnswer, oneOf, Version } from "./schemas.ts";
 
 /** How the service is. */
 export interface Vitals {
@@ -18,16 +18,16 @@ export interface Vitals {
 
 const Health = {
   status: oneOf(["healthy", "unhealthy"]),
-  version: Type.String(),
-  uptime: Type.Number({ description: "Seconds." }),
+  version: Version,
+  uptime: Type.Number({ description: "Seconds.", examples: [86400.5] }),
 };
 
 const CheckView = Type.Object(
   {
-    name: Type.String(),
-    ok: Type.Boolean(),
-    found: Type.String(),
-    remedy: Type.Optional(Type.String()),
+    name: Type.String({ examples: ["database"] }),
+    ok: Type.Boolean({ examples: [true] }),
+    found: Type.String({ examples: ["answers within 1 ms"] }),
+    remedy: Type.Optional(Type.String({ examples: ["check DATABASE_URL"] })),
   },
   { $id: "Check" },
 );
@@ -45,7 +45,10 @@ export function healthEndpoints(vitals: Vitals): Endpoint[] {
       tag,
       summary: "What this is and where its documents are",
       answers: {
-        200: jsonAnswer("Name, version and links.", Type.Object({ name: Type.String(), version: Type.String() })),
+        200: jsonAnswer(
+          "Name, version and links.",
+          Type.Object({ name: Type.String({ examples: ["sandbox-control-plane"] }), version: Version }),
+        ),
       },
       errors: [],
       handle: () => ({
@@ -89,7 +92,7 @@ export function healthEndpoints(vitals: Vitals): Endpoint[] {
         200: jsonAnswer("It takes work.", Type.Object({ status: Type.Literal("ready") })),
         503: jsonAnswer(
           "It starts or drains.",
-          Type.Object({ status: Type.Literal("unready"), reason: Type.String() }),
+          Type.Object({ status: Type.Literal("unready"), reason: Type.String({ examples: ["draining"] }) }),
         ),
       },
       errors: [],

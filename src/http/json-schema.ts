@@ -24,7 +24,11 @@ export class SchemaWriter {
         written[key] = Object.fromEntries(
           Object.entries(value as Record<string, TSchema>).map(([n, s]) => [n, this.write(s)]),
         );
-      else if (key === "items" || (key === "additionalProperties" && typeof value === "object"))
+      else if (
+        key === "items" ||
+        key === "contentSchema" ||
+        (key === "additionalProperties" && typeof value === "object")
+      )
         written[key] = this.write(value);
       else if (key === "anyOf") Object.assign(written, this.#union(value as TSchema[]));
       else written[key] = value;

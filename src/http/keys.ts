@@ -1,22 +1,25 @@
 import { Type } from "@sinclair/typebox";
 import type { Keys, KeyView } from "../keys/keys.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { BODY_ERRORS, Instant, jsonAnswer, oneOf, orNull } from "./schemas.ts";
+import { BODY_ERRORS, Instant, INSTANT, jsonAnswer, oneOf, orNull } from "./schemas.ts";
 
-const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" });
+const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples: ["ci"] });
 
 const shown = {
-  name: Type.String(),
-  tenant: Type.String(),
-  hint: Type.String({ description: "The first characters of the key." }),
+  name: Type.String({ examples: ["ci"] }),
+  tenant: Type.String({ examples: ["ci"] }),
+  hint: Type.String({ description: "The first characters of the key.", examples: ["sbx_4f9a"] }),
   source: oneOf(["stored", "configured"]),
-  created_at: orNull(Instant),
+  created_at: orNull(Instant, INSTANT),
   last_used_at: orNull(Instant),
   revoked_at: orNull(Instant),
 };
 
 const KeyShown = Type.Object(shown, { $id: "Key" });
-const KeyMade = Type.Object({ ...shown, key: Type.String({ description: "Shown this once." }) }, { $id: "KeyMade" });
+const KeyMade = Type.Object(
+  { ...shown, key: Type.String({ description: "Shown this once.", examples: ["sbx_…"] }) },
+  { $id: "KeyMade" },
+);
 
 /** Routes of API keys. The operator's tenant manages every tenant's, another one its own. */
 export function keyEndpoints(keys: Keys): Endpoint[] {
@@ -47,7 +50,12 @@ export function keyEndpoints(keys: Keys): Endpoint[] {
       path: "/api/v1/keys",
       tag,
       summary: "List keys, by name, revoked ones too",
-      answers: { 200: jsonAnswer("The keys.", Type.Object({ items: Type.Array(KeyShown), total: Type.Integer() })) },
+      answers: {
+        200: jsonAnswer(
+          "The keys.",
+          Type.Object({ items: Type.Array(KeyShown), total: Type.Integer({ examples: [1] }) }),
+        ),
+      },
       errors: [],
       async handle({ tenant }) {
         const items = (await keys.list(tenant)).map(shapeKey);

@@ -20,7 +20,12 @@ export function metricsEndpoints(metrics: HttpMetrics): Endpoint[] {
       access: "monitor",
       tag: "operation",
       summary: "Figures for Prometheus",
-      answers: { 200: { description: "Exposition text.", content: { "text/plain": { schema: Type.String() } } } },
+      answers: {
+        200: {
+          description: "Exposition text.",
+          content: { "text/plain": { schema: Type.String({ examples: ["sandbox_sessions_active 3\n"] }) } },
+        },
+      },
       errors: [],
       handle: async () => ({
         status: 200,

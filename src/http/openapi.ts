@@ -1,6 +1,8 @@
 import { Type, type TObject, type TSchema } from "@sinclair/typebox";
 import { ERROR_STATUS, type ErrorCode } from "../errors.ts";
-import type { Answer, Endpoint } from "./endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { errorExample } from "./error-examples.ts";
+import { exampleOf } from "./example.ts";
 import { SchemaWriter, type JsonSchema } from "./json-schema.ts";
 import { oneOf } from "./schemas.ts";
 
@@ -18,11 +20,14 @@ export type Operation = {
   description?: string;
   security?: unknown[];
   parameters?: { name: string; in: string; required: boolean; description?: string; schema: JsonSchema }[];
-  requestBody?: { required: boolean; content: Record<string, { schema: JsonSchema }> };
-  responses: Record<
-    string,
-    { description: string; content?: Record<string, { schema: JsonSchema; example?: unknown }> }
-  >;
+  requestBody?: { required: boolean; content: Record<string, Media> };
+  responses: Record<string, { description: string; content?: Record<string, Media> }>;
+};
+
+type Media = {
+  schema: JsonSchema;
+  example?: unknown;
+  examples?: Record<string, { $ref: string } | { value: unknown }>;
 };
 
 const CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
@@ -36,10 +41,11 @@ const Issue = Type.Object(
   { $id: "ValidationIssue" },
 );
 
-const ErrorView = Type.Object(
+/** The one shape of an error. */
+export const ErrorView = Type.Object(
   {
     error: Type.String({ examples: ["Not Found"] }),
-    code: Object.assign(oneOf(CODES), {
+    code: Object.assign(oneOf(CODES, "session_not_found"), {
       description: CODES.map((code) => `${code}: ${ERROR_STATUS[code]}`).join(", "),
     }),
     message: Type.String(),
@@ -48,7 +54,7 @@ const ErrorView = Type.Object(
     }),
     request_id: Type.String({ description: "Also in the header X-Request-ID and in the server's log." }),
   },
-  { $id: "Error" },
+  { $id: "Error", examples: [errorExample("session_not_found")] },
 );
 
 /** Errors of every route, and of those that need a key. */
@@ -70,7 +76,8 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
       version,
       description:
         "Runs untrusted code in isolated sandboxes. Open a session, submit executions, follow their output. Unknown request " +
-        "fields are ignored; null for an optional field is as if it were absent. Every response has X-Request-ID and Server-Timing.",
+        "fields are ignored; null for an optional field is as if it were absent. Every response has X-Request-ID and " +
+        "Server-Timing. A path that is no route's answers 404 not_found, one with another method 405 method_not_allowed.",
     },
     servers: [{ url: "/" }],
     security: [{ bearer: [] }, { apiKey: [] }],
@@ -78,6 +85,9 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     paths,
     components: {
       schemas: schemas.components,
+      examples: Object.fromEntries(
+        CODES.map((code) => [code, { summary: `${ERROR_STATUS[code]} ${code}`, value: errorExample(code) }]),
+      ),
       securitySchemes: {
         bearer: { type: "http", scheme: "bearer" },
         apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
@@ -102,7 +112,7 @@ function operation(one: Endpoint, path: string, schemas: SchemaWriter): Operatio
     ...(one.access === "public" ? { security: [] } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(requestBody === null ? {} : { requestBody }),
-    responses: { ...answersOf(one.answers, schemas), ...errorsOf(one, schemas) },
+    responses: responsesOf(one, schemas),
   };
 }
 
@@ -142,33 +152,46 @@ function headerParameters(headers: Endpoint["headers"]): Parameters {
 function requestBodyOf(one: Endpoint, schemas: SchemaWriter): NonNullable<Operation["requestBody"]> | null {
   const bodies: Record<string, TSchema> =
     one.body === undefined ? (one.rawBody ?? {}) : { "application/json": one.body };
-  const content = Object.entries(bodies).map(([type, schema]) => [type, { schema: schemas.write(schema) }] as const);
+  const content = Object.entries(bodies).map(([type, schema]) => [type, media(schema, exampleOf(schema), schemas)]);
   return content.length === 0 ? null : { required: true, content: Object.fromEntries(content) };
 }
 
-function answersOf(answers: Record<number, Answer>, schemas: SchemaWriter): Operation["responses"] {
+function responsesOf(one: Endpoint, schemas: SchemaWriter): Operation["responses"] {
   const written: Operation["responses"] = {};
-  for (const [status, { description, content }] of Object.entries(answers)) {
-    const bodies = Object.entries(content ?? {}).map(([type, { schema, ...rest }]) => [
+  for (const [status, { description, content }] of Object.entries(one.answers)) {
+    const bodies = Object.entries(content ?? {}).map(([type, { schema, example }]) => [
       type,
-      { schema: schemas.write(schema), ...rest },
+      media(schema, example ?? exampleOf(schema), schemas),
     ]);
     written[status] = { description, ...(bodies.length === 0 ? {} : { content: Object.fromEntries(bodies) }) };
   }
+  const codes = new Set<ErrorCode>([...one.errors, ...ANYWHERE, ...(one.access === "public" ? [] : WITH_KEY)]);
+  if (codes.has("executor_unavailable")) codes.add("draining");
+  for (const [status, grouped] of Map.groupBy(codes, (code) => ERROR_STATUS[code]))
+    written[status] = withErrors(written[status], grouped, schemas);
   return written;
 }
 
-function errorsOf(one: Endpoint, schemas: SchemaWriter): Operation["responses"] {
-  const written: Operation["responses"] = {};
-  const codes = [...one.errors, ...ANYWHERE, ...(one.access === "public" ? [] : WITH_KEY)];
-  for (const code of new Set(codes)) {
-    const known = written[ERROR_STATUS[code]];
-    if (known !== undefined) known.description += `, ${code}`;
-    else
-      written[ERROR_STATUS[code]] = {
-        description: code,
-        content: { "application/json": { schema: schemas.write(ErrorView) } },
-      };
-  }
-  return written;
+type Response = Operation["responses"][string];
+
+/** An answer of error codes, with an example of each; a status may have an answer of its own too, as 503 has. */
+function withErrors(answer: Response | undefined, codes: ErrorCode[], schemas: SchemaWriter): Response {
+  const schema = schemas.write(ErrorView);
+  const examples = Object.fromEntries(codes.map((code) => [code, { $ref: `#/components/examples/${code}` }]));
+  const own = answer?.content?.["application/json"];
+  if (answer === undefined || own === undefined)
+    return { description: codes.join(", "), content: { "application/json": { schema, examples } } };
+  return {
+    description: `${answer.description} Or ${codes.join(", ")}`,
+    content: {
+      "application/json": {
+        schema: { anyOf: [own.schema, schema] },
+        examples: { answer: { value: own.example }, ...examples },
+      },
+    },
+  };
+}
+
+function media(schema: TSchema, example: unknown, schemas: SchemaWriter): Media {
+  return { schema: schemas.write(schema), example };
 }

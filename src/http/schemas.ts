@@ -1,26 +1,41 @@
-import { Type, type TLiteral, type TSchema, type TUnion } from "@sinclair/typebox";
+import { Type, type Static, type TLiteral, type TSchema, type TUnion } from "@sinclair/typebox";
 import type { ErrorCode } from "../errors.ts";
 import type { Answer } from "./endpoint.ts";
 
 /** Schemas that several routes share. One with `$id` becomes a component of the OpenAPI document under that name. */
 
-/** One of the given words. */
-export function oneOf<const T extends readonly string[]>(words: T): TUnion<TLiteral<T[number]>[]> {
-  return Type.Union(words.map((word) => Type.Literal(word as T[number])));
+/** One of the given words; documents show `example`, or else the first. */
+export function oneOf<const T extends readonly string[]>(
+  words: T,
+  example?: NoInfer<T[number]>,
+): TUnion<TLiteral<T[number]>[]> {
+  return Type.Union(
+    words.map((word) => Type.Literal(word as T[number])),
+    example === undefined ? {} : { examples: [example] },
+  );
 }
 
-/** The type, or null. */
-export function orNull<T extends TSchema>(schema: T) {
-  return Type.Union([schema, Type.Null()]);
+/** The type, or null; documents show `example`, or else null. */
+export function orNull<T extends TSchema>(schema: T, example?: Static<T>) {
+  return Type.Union([schema, Type.Null()], example === undefined ? {} : { examples: [example] });
 }
 
+export const INSTANT = "2026-01-31T12:00:00.000Z";
 /** An instant in an answer. */
-export const Instant = Type.String({ format: "date-time", examples: ["2026-01-31T12:00:00.000Z"] });
+export const Instant = Type.String({ format: "date-time", examples: [INSTANT] });
+
+export const SessionId = Type.String({ examples: ["sess_20260131_0a1b2c3d"] });
+export const ExecutionId = Type.String({ examples: ["exec_20260131120000_0a1b2c3d"] });
+export const Version = Type.String({ examples: ["1.0.0"] });
+
+/** Bytes of a file. */
+export const Bytes = Type.String({ format: "binary", examples: ["city,total\nOslo,12\n"] });
 
 /** Environment variables: names that a shell takes. */
 export const EnvVars = Type.Record(Type.String({ pattern: "^[A-Za-z_][A-Za-z0-9_]*$" }), Type.String(), {
   additionalProperties: false,
   description: "Environment variables. Loader variables (LD_*) are refused with 400.",
+  examples: [{ REGION: "eu-1" }],
 });
 
 /** Where code may connect to; as a template's, the default of its sessions. */
@@ -35,6 +50,9 @@ export const Network = Type.Object(
   },
   { $id: "Network" },
 );
+
+/** Environment variables in an answer. */
+export const EnvVarsShown = Type.Record(Type.String(), Type.String(), { examples: [{ REGION: "eu-1" }] });
 
 const MAX_LIMIT = 200;
 const MAX_OFFSET = 2_147_483_647;
@@ -59,9 +77,9 @@ export function pageReply<T>(listed: { items: T[]; total: number }, page: { limi
 export function PageOf<T extends TSchema>(item: T) {
   return Type.Object({
     items: Type.Array(item),
-    total: Type.Integer(),
-    limit: Type.Integer(),
-    offset: Type.Integer(),
+    total: Type.Integer({ examples: [1] }),
+    limit: Type.Integer({ examples: [50] }),
+    offset: Type.Integer({ examples: [0] }),
     has_more: Type.Boolean(),
   });
 }

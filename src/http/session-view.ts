@@ -1,15 +1,18 @@
 import { Type } from "@sinclair/typebox";
 import { SESSION_STATUSES, type Session } from "../sessions/session.ts";
-import { Instant, oneOf, orNull } from "./schemas.ts";
+import { EnvVarsShown, Instant, INSTANT, oneOf, orNull, SessionId } from "./schemas.ts";
 
-const RequestedDependency = Type.Object({ name: Type.String(), version: Type.Optional(Type.String()) });
+const RequestedDependency = Type.Object({
+  name: Type.String({ examples: ["requests"] }),
+  version: Type.Optional(Type.String({ examples: ["==2.32.3"] })),
+});
 
 const InstalledDependency = Type.Object(
   {
-    name: Type.String(),
-    version: Type.String(),
-    install_location: Type.String(),
-    install_time: Type.String(),
+    name: Type.String({ examples: ["requests"] }),
+    version: Type.String({ examples: ["2.32.3"] }),
+    install_location: Type.String({ examples: ["/packages"] }),
+    install_time: Type.String({ examples: [INSTANT] }),
     is_from_template: Type.Boolean(),
   },
   { $id: "InstalledDependency" },
@@ -17,32 +20,32 @@ const InstalledDependency = Type.Object(
 
 export const SessionView = Type.Object(
   {
-    id: Type.String({ examples: ["sess_20260131_0a1b2c3d"] }),
-    template_id: Type.String(),
-    status: oneOf(SESSION_STATUSES),
+    id: SessionId,
+    template_id: Type.String({ examples: ["python-basic"] }),
+    status: oneOf(SESSION_STATUSES, "running"),
     resource_limit: Type.Object({
       cpu: Type.String({ examples: ["1"] }),
       memory: Type.String({ examples: ["512Mi"] }),
       disk: Type.String({ examples: ["1Gi"] }),
-      max_processes: Type.Integer(),
+      max_processes: Type.Integer({ examples: [128] }),
     }),
-    workspace_path: Type.String(),
-    language_runtime: Type.String(),
-    runtime_type: Type.String(),
-    runtime_node: orNull(Type.String()),
+    workspace_path: Type.String({ examples: ["/workspace"] }),
+    language_runtime: Type.String({ examples: ["python"] }),
+    runtime_type: Type.String({ examples: ["python3.11"] }),
+    runtime_node: orNull(Type.String(), "worker-1"),
     container_id: orNull(Type.String()),
     pod_name: orNull(Type.String()),
-    env_vars: Type.Record(Type.String(), Type.String()),
-    timeout: Type.Integer({ description: "Seconds without use after which the session ends." }),
+    env_vars: EnvVarsShown,
+    timeout: Type.Integer({ description: "Seconds without use after which the session ends.", examples: [300] }),
     expires_at: Instant,
-    network: Type.Object({ allow: Type.Array(Type.String()) }),
+    network: Type.Object({ allow: Type.Array(Type.String({ examples: ["pypi.org"] })) }),
     python_package_index_url: orNull(Type.String()),
     requested_dependencies: Type.Array(RequestedDependency),
     installed_dependencies: Type.Array(InstalledDependency),
-    dependency_install_status: oneOf(["pending", "installing", "completed", "failed"]),
+    dependency_install_status: oneOf(["pending", "installing", "completed", "failed"], "completed"),
     dependency_install_error: orNull(Type.String()),
-    dependency_install_started_at: orNull(Instant),
-    dependency_install_completed_at: orNull(Instant),
+    dependency_install_started_at: orNull(Instant, INSTANT),
+    dependency_install_completed_at: orNull(Instant, INSTANT),
     error_message: orNull(Type.String()),
     created_at: Instant,
     updated_at: Instant,

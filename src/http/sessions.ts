@@ -43,12 +43,12 @@ const PackageIndexUrl = Type.String({ pattern: "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s]+
 const Decision = Type.Object(
   {
     at: Instant,
-    method: Type.String(),
-    host: Type.String(),
-    port: Type.Integer(),
-    address: orNull(Type.String()),
-    allowed: Type.Boolean(),
-    reason: Type.String(),
+    method: Type.String({ examples: ["CONNECT"] }),
+    host: Type.String({ examples: ["pypi.org"] }),
+    port: Type.Integer({ examples: [443] }),
+    address: orNull(Type.String(), "151.101.0.223"),
+    allowed: Type.Boolean({ examples: [true] }),
+    reason: Type.String({ examples: ["listed name"] }),
   },
   { $id: "EgressDecision" },
 );
@@ -96,7 +96,7 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
         python_package_index_url: Type.Optional(PackageIndexUrl),
         network: Type.Optional(Network),
       },
-      { $id: "SessionInput" },
+      { $id: "SessionInput", examples: [{ template_id: "python-basic", timeout: 600, env_vars: { REGION: "eu-1" } }] },
     ),
     answers: { 201: { ...one, description: "The session; it may still be creating." } },
     errors: [
@@ -161,7 +161,10 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
     path: "/api/v1/sessions/:session_id",
     tag,
     summary: "Change timeout or variables; renews the deadline",
-    body: Type.Object({ timeout, env_vars: Type.Optional(EnvVars) }, { $id: "SessionUpdate" }),
+    body: Type.Object(
+      { timeout, env_vars: Type.Optional(EnvVars) },
+      { $id: "SessionUpdate", examples: [{ timeout: 900 }] },
+    ),
     answers: { 200: one },
     errors: [...BODY_ERRORS, "invalid_environment", "session_not_found", "session_ended"],
     handle: async ({ tenant, params, body }) => ({
@@ -208,7 +211,7 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
         python_package_index_url: Type.Optional(PackageIndexUrl),
         install_timeout: Type.Optional(InstallTimeout),
       },
-      { $id: "InstallInput" },
+      { $id: "InstallInput", examples: [{ dependencies: [{ name: "requests", version: "2.32.3" }] }] },
     ),
     answers: { 200: { ...one, description: "The session, with the packages installed." } },
     errors: [

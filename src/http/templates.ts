@@ -2,11 +2,16 @@ import { Type } from "@sinclair/typebox";
 import { RUNTIME_TYPES, type Template } from "../templates/template.ts";
 import type { Templates } from "../templates/templates.ts";
 import { endpoint, type Endpoint } from "./endpoint.ts";
-import { BODY_ERRORS, EnvVars, Instant, jsonAnswer, Network, oneOf } from "./schemas.ts";
+import { BODY_ERRORS, EnvVars, EnvVarsShown, Instant, jsonAnswer, Network, oneOf } from "./schemas.ts";
 
-const Id = Type.String({ minLength: 1, maxLength: 64, pattern: "^[^/\\u0000-\\u001f\\u007f]*$" });
-const Name = Type.String({ minLength: 1, maxLength: 255 });
-const ImageUrl = Type.String({ minLength: 1, maxLength: 512 });
+const Id = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  pattern: "^[^/\\u0000-\\u001f\\u007f]*$",
+  examples: ["data-tools"],
+});
+const Name = Type.String({ minLength: 1, maxLength: 255, examples: ["Data tools"] });
+const ImageUrl = Type.String({ minLength: 1, maxLength: 512, examples: ["example.com/data-tools:1"] });
 
 const PreloadModules = Type.Array(
   Type.String({ pattern: "^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$", maxLength: 200 }),
@@ -43,20 +48,20 @@ const Change = Type.Object(
 
 const TemplateView = Type.Object(
   {
-    id: Type.String(),
-    name: Type.String(),
-    image_url: Type.String(),
+    id: Type.String({ examples: ["data-tools"] }),
+    name: Type.String({ examples: ["Data tools"] }),
+    image_url: Type.String({ examples: ["example.com/data-tools:1"] }),
     runtime_type: oneOf(RUNTIME_TYPES),
-    default_cpu_cores: Type.Number(),
-    default_memory_mb: Type.Integer(),
-    default_disk_mb: Type.Integer(),
-    default_timeout: Type.Integer({ description: "Seconds." }),
-    default_timeout_sec: Type.Integer({ description: "The same as default_timeout." }),
-    default_env_vars: Type.Record(Type.String(), Type.String()),
-    warm_pool_size: Type.Integer(),
-    preload_modules: Type.Array(Type.String()),
-    network: Type.Object({ allow: Type.Array(Type.String()) }),
-    is_active: Type.Boolean(),
+    default_cpu_cores: Type.Number({ examples: [0.5] }),
+    default_memory_mb: Type.Integer({ examples: [512] }),
+    default_disk_mb: Type.Integer({ examples: [1024] }),
+    default_timeout: Type.Integer({ description: "Seconds.", examples: [300] }),
+    default_timeout_sec: Type.Integer({ description: "The same as default_timeout.", examples: [300] }),
+    default_env_vars: EnvVarsShown,
+    warm_pool_size: Type.Integer({ examples: [2] }),
+    preload_modules: Type.Array(Type.String({ examples: ["numpy"] })),
+    network: Type.Object({ allow: Type.Array(Type.String({ examples: ["pypi.org"] })) }),
+    is_active: Type.Boolean({ examples: [true] }),
     created_at: Instant,
     updated_at: Instant,
   },
@@ -119,7 +124,12 @@ export function templateEndpoints(templates: Templates): Endpoint[] {
       path: "/api/v1/templates/:template_id",
       tag,
       summary: "Delete a template that no live session uses",
-      answers: { 200: jsonAnswer("It is gone.", Type.Object({ message: Type.String() })) },
+      answers: {
+        200: jsonAnswer(
+          "It is gone.",
+          Type.Object({ message: Type.String({ examples: ["template data-tools is deleted"] }) }),
+        ),
+      },
       errors: ["template_not_found", "template_in_use"],
       async handle({ params }) {
         await templates.delete(params.template_id);

@@ -96,6 +96,8 @@ test("the page shows it and needs nothing else", async () => {
   expect(response.headers.get("Content-Security-Policy")).toContain("default-src 'none'");
   const page = await response.text();
   for (const path of Object.keys(document.paths)) expect(page).toContain(`<code>${path}</code>`);
+  for (const [code, status] of Object.entries(ERROR_STATUS)) expect(page).toContain(`<code>${status} ${code}</code>`);
+  for (const type of ["status", "stdout", "stderr", "result", "end"]) expect(page).toContain(`event: ${type}\n`);
   expect(page).not.toMatch(/<script|<link|src=|https?:\/\/(?!.*&quot;)/);
 });
 
