@@ -7,7 +7,7 @@ const MAX_LINES = 300;
 const MAX_LONGER = 3;
 
 /** Each folder (or file beside them) of src and what of the others it may import. */
-const BASE = ["errors", "clock", "id", "log", "version", "changes", "turns", "request-scope"];
+const BASE = ["errors", "clock", "id", "log", "version", "changes", "turns", "request-scope", "json-text"];
 const MAY_IMPORT: Record<string, readonly string[]> = {
   errors: [],
   clock: [],
@@ -16,6 +16,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "request-scope": [],
   version: [],
   turns: [],
+  "json-text": [],
   changes: ["executions"],
   setting: [],
   settings: ["log", "setting", "settings-cluster"],

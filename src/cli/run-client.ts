@@ -1,7 +1,8 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { rawJson, type RawJson } from "../json-text.ts";
 
-/** One line of an event stream. */
-export type StreamEvent = { seq: number; type: string; data: Record<string, unknown> };
+/** One line of an event stream, and its text. */
+export type StreamEvent = { seq: number; type: string; data: Record<string, unknown>; line: string };
 
 /** What of an execution, and of the `end` of its stream, matters here. */
 export type ExecutionView = {
@@ -32,8 +33,12 @@ export class RunClient {
     reachDirectly(new URL(url).hostname);
   }
 
-  async json<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-    const json = body === undefined ? {} : { body: JSON.stringify(body) };
+  json<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
+    return this.jsonText(method, path, body === undefined ? undefined : rawJson(body), signal);
+  }
+
+  async jsonText<T>(method: string, path: string, body?: RawJson, signal?: AbortSignal): Promise<T> {
+    const json = body === undefined ? {} : { body };
     const response = await this.#fetch(method, path, {
       ...json,
       headers: { "Content-Type": "application/json" },
@@ -65,7 +70,7 @@ export class RunClient {
         timer.refresh();
         const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
         rest = lines.pop() ?? "";
-        for (const line of lines) if (line !== "") yield JSON.parse(line) as StreamEvent;
+        for (const line of lines) if (line !== "") yield { ...(JSON.parse(line) as Omit<StreamEvent, "line">), line };
       }
     } finally {
       clearTimeout(timer);

@@ -1,4 +1,5 @@
 import { LANGUAGES, type Language } from "../executor/protocol.ts";
+import { checkedJson, type RawJson } from "../json-text.ts";
 import type { Environment } from "../setting.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -10,7 +11,7 @@ export type RunOptions = {
   server: string | null;
   timeoutS: number;
   env: Record<string, string>;
-  event: unknown;
+  event: RawJson | null;
   uploads: string[];
   downloads: string[];
   keep: boolean;
@@ -143,9 +144,9 @@ function parseUrl(given: string, value: string): string {
   return fail(`${given}${value}: allowed is a URL such as http://127.0.0.1:8000`);
 }
 
-function parseJson(text: string): unknown {
+function parseJson(text: string): RawJson | null {
   try {
-    return JSON.parse(text);
+    return checkedJson(text);
   } catch {
     return fail(`--event ${text}: allowed is JSON, such as '{"name": "value"}'`);
   }

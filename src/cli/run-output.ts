@@ -1,3 +1,4 @@
+import { memberOf, type RawJson } from "../json-text.ts";
 import type { ExecutionView, StreamEvent } from "./run-client.ts";
 
 const STREAMS = ["stdout", "stderr"] as const;
@@ -24,7 +25,7 @@ export class RunOutput {
       this.#bytes[event.type] += bytes.length;
       await this.#write(event.type, bytes);
     }
-    if (event.type === "result") await this.say(`handler returned ${JSON.stringify(event.data["return_value"])}`);
+    if (event.type === "result") await this.say(`handler returned ${resultOf(event) ?? "null"}`);
   }
 
   /** A line of this command's own, on stderr. */
@@ -53,4 +54,9 @@ export class RunOutput {
       });
     });
   }
+}
+
+function resultOf({ line }: StreamEvent): RawJson | null {
+  const data = memberOf(line, "data");
+  return data === null ? null : memberOf(data, "return_value");
 }

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { newSessionId } from "../id.ts";
+import { withMember } from "../json-text.ts";
 import { startEmbedded } from "./embedded-service.ts";
 import { Interruption } from "./interruption.ts";
 import { RunClient, type ExecutionView, type SessionView } from "./run-client.ts";
@@ -104,14 +105,14 @@ async function runIn(
     await client.upload(session, basename(options.uploads[index] ?? ""), file, stop);
   stop.throwIfAborted();
   const path = `/sessions/${encodeURIComponent(session)}/executions`;
-  const execution = await client.json<ExecutionView>("POST", path, {
+  const body = {
     code: program.code,
     language: program.language,
     timeout: options.timeoutS,
-    event: options.event,
     env_vars: options.env,
     stdin: program.stdin,
-  });
+  };
+  const execution = await client.jsonText<ExecutionView>("POST", path, withMember(body, "event", options.event));
   const exitCode = await follow(client, execution.id, output, stop);
   const fetched = stop.aborted || (await fetchFiles(client, session, options.downloads, output));
   return fetched || exitCode !== 0 ? exitCode : 1;

@@ -1,4 +1,5 @@
 import type { Artifact, EndReason, Language, Metrics, TerminalStatus } from "../executor/protocol.ts";
+import type { RawJson } from "../json-text.ts";
 import type { Lease, Listed, Page } from "../sessions/session.ts";
 
 /** An execution: code run once in a session. Field names are the wire's (contract, Executions). */
@@ -19,7 +20,8 @@ export type Execution = {
   language: Language;
   /** Seconds. */
   timeout: number;
-  event: unknown;
+  /** Null: none, or the JSON word. */
+  event: RawJson | null;
   stdin: string;
   exit_code: number | null;
   reason: EndReason | null;
@@ -32,7 +34,8 @@ export type Execution = {
   stderr_bytes: number;
   stdout_truncated: boolean;
   stderr_truncated: boolean;
-  return_value: unknown;
+  /** Null: none, or the JSON word. */
+  return_value: RawJson | null;
   artifacts: Artifact[];
   metrics: Metrics | null;
   env_vars: Record<string, string>;

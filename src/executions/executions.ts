@@ -3,6 +3,7 @@ import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Language } from "../executor/protocol.ts";
 import { newExecutionId } from "../id.ts";
+import type { RawJson } from "../json-text.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { checkEnvironment } from "../sessions/limits.ts";
 import { isLive as isLiveSession, leaseFrom, type Page, type Session } from "../sessions/session.ts";
@@ -16,7 +17,7 @@ export type ExecutionInput = {
   code: string;
   language: Language;
   timeout: number;
-  event: unknown;
+  event: RawJson | null;
   env_vars: Record<string, string>;
   stdin: string;
 };

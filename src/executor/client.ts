@@ -1,4 +1,5 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { withMember } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
@@ -28,7 +29,7 @@ const MAX_REFUSAL_BYTES = 64 * 1024;
 type Call = {
   method?: string;
   json?: unknown;
-  body?: ReadableStream<Uint8Array>;
+  body?: ReadableStream<Uint8Array> | string;
   headers?: Headers;
   signal?: AbortSignal | undefined;
 };
@@ -79,7 +80,9 @@ export class HttpExecutor implements Executor {
   }
 
   async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return this.#stream(await this.#call(`/executions/${id}`, { method: "PUT", json: request, signal }), signal);
+    const { event, ...rest } = request;
+    const body = withMember(rest, "event", event);
+    return this.#stream(await this.#call(`/executions/${id}`, { method: "PUT", body, signal }), signal);
   }
 
   async journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {

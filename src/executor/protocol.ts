@@ -1,3 +1,5 @@
+import type { RawJson } from "../json-text.ts";
+
 /**
  * What the control plane and an executor say to each other: HTTP over a unix socket (edge) or TCP with a bearer token
  * (Pod). Both ends are this program, so JSON bodies carry these types as they are.
@@ -120,7 +122,7 @@ export type ExecutionRequest = {
   language: Language;
   code: string;
   /** Given to `handler`, and to shell code as EVENT_JSON; null when there is none. */
-  event: unknown;
+  event: RawJson | null;
   env: Record<string, string>;
   stdin: string;
   timeoutMs: number;
@@ -143,6 +145,7 @@ export type JournalPayloads = {
   status: { status: "pending" | "running"; at: string };
   stdout: OutputPayload;
   stderr: OutputPayload;
+  /** The value is carried as it was written. */
   result: { return_value: unknown };
   end: Outcome;
 };

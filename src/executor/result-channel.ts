@@ -1,8 +1,10 @@
+import { memberOf, type RawJson } from "../json-text.ts";
+
 /** What an execution said on its result channel (fd 4). It is the program's own word: nothing but itself depends on it. */
 export type ExecutionResult =
   | { kind: "none" }
   /** The handler's value, as JSON on one line. */
-  | { kind: "value"; json: string }
+  | { kind: "value"; json: RawJson | "null" }
   | { kind: "exception" | "invalid_result"; message: string };
 
 const LIMIT_BYTES = 10 * 1024 * 1024;
@@ -37,17 +39,17 @@ export class ResultChannel {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(
         parts.length === 1 ? parts[0] : Buffer.concat(parts),
       );
-      return interpret(JSON.parse(text));
+      return interpret(JSON.parse(text), text);
     } catch {
       return { kind: "invalid_result", message: "what was written as the result is not valid JSON" };
     }
   }
 }
 
-function interpret(document: unknown): ExecutionResult {
+function interpret(document: unknown, text: string): ExecutionResult {
   if (isRecord(document)) {
     if (Object.hasOwn(document, "return_value"))
-      return { kind: "value", json: JSON.stringify(document["return_value"]) };
+      return { kind: "value", json: memberOf(text, "return_value") ?? "null" };
     const error = document["error"];
     if (isRecord(error) && typeof error["message"] === "string") {
       const kind = error["kind"] === "exception" ? "exception" : "invalid_result";

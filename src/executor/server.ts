@@ -1,5 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import { AppError } from "../errors.ts";
+import { memberOf } from "../json-text.ts";
 import type { Log } from "../log.ts";
 import { requestIdOf, withRequestId } from "../request-scope.ts";
 import { fileRoute } from "./file-routes.ts";
@@ -155,7 +156,7 @@ export class ExecutorServer {
     const { sandboxes } = this.#o;
     switch (`${request.method} ${part ?? ""}`) {
       case "PUT ":
-        return stream(followJournal(sandboxes.execute(id, checkRequest(await json(request))), 0, PATIENCE_MS));
+        return stream(followJournal(sandboxes.execute(id, await executionRequest(request)), 0, PATIENCE_MS));
       case "GET journal":
         return stream(followJournal(sandboxes.journal(id), Number(url.searchParams.get("after") ?? 0)));
       case "GET output":
@@ -173,17 +174,24 @@ export class ExecutorServer {
 }
 
 async function json<T>(request: Request): Promise<T> {
+  return (await parsed(request)).value as T;
+}
+
+async function parsed(request: Request): Promise<{ value: unknown; text: string }> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_JSON_BYTES)
     throw new AppError("body_too_large", `a request has at most ${MAX_JSON_BYTES} bytes`);
   try {
-    return (await request.json()) as T;
+    const text = await request.text();
+    return { value: JSON.parse(text), text };
   } catch (error) {
     throw new AppError("malformed_json", "the body is not JSON", { cause: error });
   }
 }
 
 /** The peer is this program too, but perhaps of another version. */
-function checkRequest(request: ExecutionRequest): ExecutionRequest {
+async function executionRequest(from: Request): Promise<ExecutionRequest> {
+  const { value, text } = await parsed(from);
+  const request = { ...(value as ExecutionRequest), event: memberOf(text, "event") };
   if (!LANGUAGES.includes(request.language) || typeof request.code !== "string" || !(request.timeoutMs > 0))
     throw new AppError("bad_request", "not an execution request");
   checkId(request.sandboxId);

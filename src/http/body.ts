@@ -1,18 +1,20 @@
 import { AppError } from "../errors.ts";
 
+const NO_BODY = { value: undefined, text: "" };
+
 /**
- * The request's JSON value, or undefined when there is no body. `unsupported_media_type` when it says to be something
+ * The request's JSON value and its text, or undefined and "" when there is no body. `unsupported_media_type` when it says to be something
  * else, `body_too_large` past `maxBytes` (a body of unknown length is counted while it arrives), `malformed_json`.
  */
-export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
-  if (request.body === null) return undefined;
+export async function readJson(request: Request, maxBytes: number): Promise<{ value: unknown; text: string }> {
+  if (request.body === null) return NO_BODY;
   checkMediaType(request.headers);
   const declared = request.headers.get("content-length");
   if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes);
   const text = declared === null ? await readText(request.body, maxBytes) : await request.text();
-  if (text === "") return undefined;
+  if (text === "") return NO_BODY;
   try {
-    return JSON.parse(text);
+    return { value: JSON.parse(text), text };
   } catch {
     throw new AppError("malformed_json", "the body is not valid JSON");
   }

@@ -1,5 +1,6 @@
 import type { Static, TObject, TSchema } from "@sinclair/typebox";
 import type { ErrorCode } from "../errors.ts";
+import { memberOf, type RawJson } from "../json-text.ts";
 import type { RouteAccess } from "./auth.ts";
 import { readJson } from "./body.ts";
 import { compileBody, compileQuery } from "./validation.ts";
@@ -23,6 +24,8 @@ export type Exchange = {
 export type Reply = {
   status: number;
   json?: unknown;
+  /** In place of `json`: its text. */
+  jsonText?: RawJson;
   stream?: ReadableStream<Uint8Array> | Blob;
   /** Resolves when the stream has ended or its reader has left. */
   finished?: Promise<void>;
@@ -48,6 +51,8 @@ type Call<P extends string, B extends TSchema, Q extends TObject> = Exchange & {
   /** Path parameters, percent-decoded; `*` is the raw rest of the path. */
   params: Record<NamesIn<P>, string>;
   body: Static<B>;
+  /** What was sent as the spec's `textMember`. */
+  member: RawJson | null;
   query: Static<Q>;
 };
 
@@ -67,6 +72,8 @@ type Spec<P extends string, B extends TObject, Q extends TObject> = {
   access?: RouteAccess;
   /** JSON body. Unknown fields are ignored; null for an optional field is as if it were absent. */
   body?: B;
+  /** A field of the body that `handle` gets as its text too, for the digits that a parsed number loses. */
+  textMember?: keyof B["properties"] & string;
   query?: Q;
   /** Request headers that matter, by name, with what they do. */
   headers?: Record<string, string>;
@@ -88,16 +95,20 @@ export function endpoint<P extends string, B extends TObject = TObject<{}>, Q ex
 ): Endpoint {
   const checkBody = spec.body === undefined ? null : compileBody(spec.body);
   const readQuery = spec.query === undefined ? null : compileQuery(spec.query);
-  const { handle, ...described } = spec;
+  const { handle, textMember, ...described } = spec;
   return {
     ...described,
     async run(exchange, params) {
       const query = readQuery === null ? {} : readQuery(exchange.search);
-      const body = checkBody === null ? {} : checkBody(await readJson(exchange.request, exchange.maxBodyBytes));
       const call = exchange as Call<P, B, Q>;
+      call.body = {};
+      if (checkBody !== null) {
+        const { value, text } = await readJson(exchange.request, exchange.maxBodyBytes);
+        call.body = checkBody(value);
+        call.member = textMember === undefined ? null : memberOf(text, textMember);
+      }
       call.params = params;
       call.query = query;
-      call.body = body;
       return handle(call);
     },
   };

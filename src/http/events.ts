@@ -7,7 +7,7 @@ import type { OutputPayload } from "../executor/protocol.ts";
 import type { Log } from "../log.ts";
 import { endpoint, type Endpoint, type Exchange, type Reply } from "./endpoint.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
-import { shapeEnd } from "./execution-view.ts";
+import { endText } from "./execution-view.ts";
 import { oneOf } from "./schemas.ts";
 import { eventStream, MEDIA_TYPES, type EventFormat } from "./sse.ts";
 
@@ -59,8 +59,7 @@ export class EventStreams {
 
 /** The event data of a journal entry, as JSON on one line. */
 function dataOf(entry: JournalEntry, isBase64: boolean): string {
-  if (entry.type === "end")
-    return entry.execution === undefined ? entry.json : JSON.stringify(shapeEnd(entry.execution));
+  if (entry.type === "end") return entry.execution === undefined ? entry.json : endText(entry.execution);
   if (entry.type !== "stdout" && entry.type !== "stderr") return entry.json;
   // Inside the text of a program `"` is written `\"`, so this finds the member `data` alone.
   if (!isBase64 && !entry.json.includes(',"data":"')) return entry.json;

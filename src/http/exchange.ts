@@ -18,6 +18,7 @@ export class LiveExchange implements Exchange {
   params: Record<string, string> = {};
   query: unknown = null;
   body: unknown = null;
+  member: unknown = null;
   readonly #stopping: AbortSignal;
   readonly #idleTimeout: IdleTimeout;
   #signal: AbortSignal | null = null;

@@ -1,5 +1,6 @@
 import { Type, type Static } from "@sinclair/typebox";
 import type { Execution } from "../executions/execution.ts";
+import { withMember, type RawJson } from "../json-text.ts";
 import { LANGUAGES } from "../executor/protocol.ts";
 import { exampleOf } from "./example.ts";
 import { EnvVarsShown, ExecutionId, Instant, INSTANT, oneOf, orNull, SessionId } from "./schemas.ts";
@@ -81,8 +82,18 @@ export const PENDING_EXAMPLE = {
   ...{ stdout: "", stdout_bytes: 0, artifacts: [] },
 };
 
-/** The execution without code, stdout and stderr: the data of an `end` event. */
-export function shapeEnd(execution: Execution) {
+/** The execution without code, stdout and stderr: the data of an `end` event, as JSON on one line. */
+export function endText(execution: Execution): RawJson {
+  return withMember(shapeEnd(execution), "return_value", execution.return_value);
+}
+
+/** The execution as callers see it (contract, Executions), as JSON. */
+export function executionText(execution: Execution): RawJson {
+  const { code, stdout, stderr } = execution;
+  return withMember({ ...shapeEnd(execution), code, stdout, stderr }, "return_value", execution.return_value);
+}
+
+function shapeEnd(execution: Execution) {
   return {
     id: execution.id,
     session_id: execution.session_id,
@@ -97,7 +108,6 @@ export function shapeEnd(execution: Execution) {
     stderr_bytes: execution.stderr_bytes,
     stdout_truncated: execution.stdout_truncated,
     stderr_truncated: execution.stderr_truncated,
-    return_value: execution.return_value ?? null,
     artifacts: execution.artifacts,
     metrics: execution.metrics,
     env_vars: execution.env_vars,
@@ -105,15 +115,5 @@ export function shapeEnd(execution: Execution) {
     created_at: execution.created_at,
     started_at: execution.started_at,
     completed_at: execution.completed_at,
-  };
-}
-
-/** The execution as callers see it (contract, Executions). */
-export function shapeExecution(execution: Execution) {
-  return {
-    ...shapeEnd(execution),
-    code: execution.code,
-    stdout: execution.stdout,
-    stderr: execution.stderr,
   };
 }

@@ -1,13 +1,14 @@
-import { Type } from "@sinclair/typebox";
+import { Type, type Static } from "@sinclair/typebox";
 import { AppError } from "../errors.ts";
 import { isLive, type Execution } from "../executions/execution.ts";
 import type { ExecutionInput, Executions, Wait } from "../executions/executions.ts";
 import { LANGUAGES } from "../executor/protocol.ts";
+import type { RawJson } from "../json-text.ts";
 import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
 import { formatOf, type EventStreams } from "./events.ts";
-import { ExecutionView, PENDING_EXAMPLE, shapeExecution } from "./execution-view.ts";
+import { ExecutionView, executionText, PENDING_EXAMPLE } from "./execution-view.ts";
 import { pageStream } from "./page-stream.ts";
 import {
   BODY_ERRORS,
@@ -50,7 +51,8 @@ const Input = Type.Object(
   },
 );
 
-type Submission = Exchange & { body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language"> };
+type Body = Static<typeof Input>;
+type Submission = Exchange & { body: Body; member: RawJson | null };
 
 const SUBMIT_ERRORS = [
   ...BODY_ERRORS,
@@ -74,7 +76,13 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
   const one = jsonAnswer("The execution.", ExecutionView);
 
   const submitted = (call: Submission, sessionId: string, wait?: Wait) =>
-    executions.submit(call.tenant, sessionId, inputOf(call.body), idempotencyKeyOf(call.request.headers), wait);
+    executions.submit(
+      call.tenant,
+      sessionId,
+      inputOf(call.body, call.member),
+      idempotencyKeyOf(call.request.headers),
+      wait,
+    );
   const ended = (call: Submission, sessionId: string, waitS: number) => {
     call.keepOpen();
     return submitted(call, sessionId, { waitMs: waitS * 1000, signal: call.signal });
@@ -93,6 +101,7 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     }),
     headers: { ...IDEMPOTENCY_HEADER, Accept: "`text/event-stream` or `application/x-ndjson` to follow it at once." },
     body: Input,
+    textMember: "event",
     answers: {
       200: {
         description: "The execution, ended; or its events.",
@@ -122,6 +131,7 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     summary: "Run code in a session; answers its id at once",
     headers: IDEMPOTENCY_HEADER,
     body: Input,
+    textMember: "event",
     answers: {
       201: jsonAnswer(
         "The execution, accepted.",
@@ -162,6 +172,7 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     }),
     headers: IDEMPOTENCY_HEADER,
     body: Input,
+    textMember: "event",
     answers: { 200: { ...one, description: "The execution, in any terminal state." } },
     errors: [...SUBMIT_ERRORS, "sync_timeout"],
     async handle(call) {
@@ -183,7 +194,7 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       errors: ["execution_not_found"],
       handle: async ({ tenant, params }) => ({
         status: 200,
-        json: shapeExecution(await executions.get(tenant, params.execution_id)),
+        jsonText: executionText(await executions.get(tenant, params.execution_id)),
       }),
     }),
   );
@@ -202,7 +213,7 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       async handle({ tenant, params, query }) {
         const page = pageOf(query);
         const listed = await executions.list(tenant, params.session_id, page);
-        const stream = pageStream(listed, page, shapeExecution);
+        const stream = pageStream(listed, page, executionText);
         return { status: 200, stream, headers: { "Content-Type": "application/json" } };
       },
     }),
@@ -217,19 +228,19 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
     errors: ["execution_not_found", "executor_unavailable"],
     async handle(call) {
       call.keepOpen();
-      return { status: 200, json: shapeExecution(await executions.cancel(call.tenant, call.params.execution_id)) };
+      return { status: 200, jsonText: executionText(await executions.cancel(call.tenant, call.params.execution_id)) };
     },
   });
 
   return [submit, execute, executeSync, ...reads, ...lists, cancel];
 }
 
-function inputOf(body: Partial<ExecutionInput> & Pick<ExecutionInput, "code" | "language">): ExecutionInput {
+function inputOf(body: Body, event: RawJson | null): ExecutionInput {
   return {
     code: body.code,
     language: body.language,
     timeout: body.timeout ?? DEFAULT_TIMEOUT_S,
-    event: body.event ?? null,
+    event,
     env_vars: body.env_vars ?? {},
     stdin: body.stdin ?? "",
   };
@@ -247,5 +258,5 @@ function locationOf(execution: Pick<Execution, "id">): Record<string, string> {
 }
 
 function reply(status: number, execution: Execution) {
-  return { status, json: shapeExecution(execution), headers: locationOf(execution), timing: execution.timing };
+  return { status, jsonText: executionText(execution), headers: locationOf(execution), timing: execution.timing };
 }

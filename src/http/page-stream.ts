@@ -5,7 +5,7 @@
 export function pageStream<T>(
   listed: { items: AsyncGenerator<T>; count: number; total: number },
   page: { limit: number; offset: number },
-  shape: (item: T) => unknown,
+  textOf: (item: T) => string,
 ): ReadableStream<Uint8Array> {
   const { items, count, total } = listed;
   const rest = JSON.stringify({ total, ...page, has_more: page.offset + count < total });
@@ -21,7 +21,7 @@ export function pageStream<T>(
           controller.close();
           return;
         }
-        controller.enqueue(encoder.encode(before + JSON.stringify(shape(next.value))));
+        controller.enqueue(encoder.encode(before + textOf(next.value)));
         before = ",";
       },
       async cancel() {

@@ -80,9 +80,9 @@ function toResponse(around: Surroundings, exchange: LiveExchange, reply: Reply):
     ...reply.headers,
   };
   let body: string | ReadableStream<Uint8Array> | Blob | null = reply.stream ?? reply.text ?? null;
-  if (reply.json !== undefined) {
+  if (reply.json !== undefined || reply.jsonText !== undefined) {
     headers["Content-Type"] = "application/json";
-    body = JSON.stringify(reply.json);
+    body = reply.jsonText ?? JSON.stringify(reply.json);
   }
   return new Response(body, { status: reply.status, headers });
 }

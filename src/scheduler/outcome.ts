@@ -1,5 +1,6 @@
 import type { Execution, ExecutionFields } from "../executions/execution.ts";
 import type { JournalEntry } from "../executions/journal-entry.ts";
+import { checkedJson, memberOf, type RawJson } from "../json-text.ts";
 import type { EndReason, ExecutionOutput, Outcome, OutputPayload, TerminalStatus } from "../executor/protocol.ts";
 
 /** Output kept while following, in UTF-16 units a stream; past it the whole is fetched from the executor at the end. */
@@ -10,7 +11,7 @@ export class OutcomeCollector {
   #stdout = "";
   #stderr = "";
   #overflowed = false;
-  #returnValue: unknown = null;
+  #returnValue: RawJson | null = null;
   startedAt: string | null = null;
   outcome: Outcome | null = null;
   lastSeq = 0;
@@ -27,7 +28,9 @@ export class OutcomeCollector {
         return;
       }
       case "result":
-        this.#returnValue = (JSON.parse(entry.json) as { return_value: unknown }).return_value;
+        // An executor in a Pod is no authority on what is JSON.
+        checkedJson(entry.json);
+        this.#returnValue = memberOf(entry.json, "return_value");
         return;
       case "end":
         this.outcome = JSON.parse(entry.json) as Outcome;

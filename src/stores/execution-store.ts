@@ -43,8 +43,8 @@ const MAIN = new Columns<Omit<Execution, keyof Input | keyof Output>>({
   journaled: "boolean",
   timing: "json",
 });
-const INPUT = new Columns<Input>({ code: "plain", event: "json", stdin: "plain" });
-const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "json" });
+const INPUT = new Columns<Input>({ code: "plain", event: "plain", stdin: "plain" });
+const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "plain" });
 
 const RENEWED_AT_ONCE = 64;
 /** Room for the id beside a text, in bytes. */

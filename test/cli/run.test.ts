@@ -141,6 +141,8 @@ describe("what a program gets", () => {
       stdout: "",
       lines: ['sandbox: handler returned {"got":{"a":[1]}}'],
     });
+    const long = await run("--event", ' {"ü": 12345678901234567890}\n', "handler.py");
+    expect(long.lines).toEqual(['sandbox: handler returned {"got":{"ü":12345678901234567890}}']);
   });
 });
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { AppError } from "../../src/errors.ts";
+import { rawJson } from "../../src/json-text.ts";
 import type { Executor } from "../../src/executor/protocol.ts";
 import { createLog } from "../../src/log.ts";
 import { KubernetesClient } from "../../src/provisioners/kubernetes/client.ts";
@@ -89,7 +90,7 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
   }, 60_000);
 
   function run(executor: Executor, sandboxId: string, code: string, language: "python" | "shell" = "shell") {
-    const request = { sandboxId, language, code, event: { n: 1 }, env: {}, stdin: "", timeoutMs: 20_000 };
+    const request = { sandboxId, language, code, event: rawJson({ n: 1 }), env: {}, stdin: "", timeoutMs: 20_000 };
     const id = `e${++count}`;
     const stream = executor.execute(id, { ...request, createdAt: new Date().toISOString() });
     return { id, stream, ran: async () => collect(await stream) };

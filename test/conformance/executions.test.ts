@@ -216,6 +216,35 @@ describe("ending", () => {
     expect((await client().run(session, code))["return_value"]).toEqual([0, "", false, null, [], {}, null, null]);
   });
 
+  test("numbers keep their digits, in both directions and wherever they are shown", async () => {
+    const event =
+      '{"n": 12345678901234567890,\r\n "f": 1.0, "e": 1E+2, "big": 1' + "0".repeat(5000) + ', "ü": "\\u00fc"}';
+    const code = `def handler(event):
+    assert type(event["f"]) is float and event["e"] == 100 and event["big"] == 10 ** 5000 and event["ü"] == "ü"
+    return [2**63 + 1, event["n"], -(2**64), 1.0, 1e22, "ü\\ud800"]`;
+    const expected =
+      '"return_value":[9223372036854775809,12345678901234567890,-18446744073709551616,1.0,1e+22,"ü\\ud800"]';
+    const body = `{"language":"python","event":{"n":0},"code":${JSON.stringify(code)},"\\u0065vent":${event}}`;
+    const submit = (headers: Record<string, string>, query = "") =>
+      client().raw("POST", `/sessions/${session}/executions${query}`, body, {
+        "Content-Type": "application/json",
+        ...headers,
+      });
+    const text = await (await submit({}, "?wait=30")).text();
+    expect(text).toContain(expected);
+    const { id } = JSON.parse(text) as { id: string };
+    for (const path of [`/executions/${id}`, `/executions/${id}/result`, `/sessions/${session}/executions?limit=1`])
+      expect(await (await client().raw("GET", path)).text()).toContain(expected);
+    for (const accept of ["text/event-stream", "application/x-ndjson"]) {
+      const stream = await (await submit({ Accept: accept })).text();
+      expect(stream.split(expected)).toHaveLength(3);
+    }
+    const shell = `{"language":"shell","code":"echo \\"$EVENT_JSON\\"","event":{"n":\n12345678901234567890}}`;
+    const path = `/sessions/${session}/executions?wait=30`;
+    const echoed = await client().raw("POST", path, shell, { "Content-Type": "application/json" });
+    expect(((await echoed.json()) as { stdout: string }).stdout).toBe('{"n": 12345678901234567890}\n');
+  });
+
   test("forks and leaves: ends with its leader; the rest lives until the session ends", async () => {
     const code = "import subprocess; subprocess.Popen(['sleep', '66.5'], start_new_session=True); print('left')";
     expect(await client().run(session, code)).toMatchObject({ status: "completed", stdout: "left\n" });

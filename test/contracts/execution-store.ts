@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Execution } from "../../src/executions/execution.ts";
+import { checkedJson, rawJson } from "../../src/json-text.ts";
 import { at, executionRecord, sessionRecord, templateRecord } from "./records.ts";
 import { codeOf, type Stores } from "./stores.ts";
 
@@ -31,7 +32,7 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       stdout_bytes: 12_345_678_901,
       stderr_bytes: 3,
       stdout_truncated: true,
-      return_value: { a: [1, 2.5, null, "x", false], "": {} },
+      return_value: rawJson({ a: [1, 2.5, null, "x", false], "": {} }),
       artifacts: [{ path: "a/b.txt", size: 3, mime_type: "text/plain", type: "created" }],
       metrics: { duration_ms: 12.3, cpu_time_ms: 1, peak_memory_mb: 10.5, io_read_bytes: 0, io_write_bytes: 9 },
       started_at: at(1),
@@ -44,7 +45,7 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
     test("an execution comes back as it was, before and after its end", async () => {
       const execution = executionRecord({
         code: "print('ü')\n\u0000\r\n",
-        event: { a: [1, null], b: "ü" },
+        event: rawJson({ a: [1, null], b: "ü" }),
         stdin: "in\u0000put",
         env_vars: { A: "1" },
         timeout: 1.5,
@@ -63,13 +64,25 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
     });
 
     test("every kind of value comes back as itself", async () => {
-      const values = [null, false, true, 0, -0.5, "", "null", [], {}, "x", 1e300, [[]], { "": null }];
-      for (const [i, value] of values.entries()) {
+      const texts = [
+        "false",
+        "0",
+        "-0.5",
+        '""',
+        '"null"',
+        "[]",
+        "{ }",
+        "1.0",
+        "1e400",
+        '{"":null}',
+        "-1234567890123456789",
+      ];
+      for (const [i, value] of [null, ...texts.map(checkedJson)].entries()) {
         await insert({ id: `v${i}`, event: value });
         await stores.executions.update(`v${i}`, { status: "completed", return_value: value }, LIVE);
         const found = await stores.executions.get(`v${i}`);
-        expect(found?.return_value).toEqual(value);
-        expect(found?.event).toEqual(value);
+        expect(found?.return_value).toBe(value);
+        expect(found?.event).toBe(value);
       }
     });
 
@@ -97,7 +110,7 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
     });
 
     test("what was overwritten with nothing is nothing", async () => {
-      await insert({ stdout: "x", stderr: "y", return_value: 1 });
+      await insert({ stdout: "x", stderr: "y", return_value: rawJson(1) });
       await stores.executions.update("e", { stdout: "", stderr: "", return_value: null }, LIVE);
       expect(await stores.executions.get("e")).toMatchObject({ stdout: "", stderr: "", return_value: null });
     });

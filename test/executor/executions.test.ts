@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { AppError } from "../../src/errors.ts";
+import { rawJson } from "../../src/json-text.ts";
 import { collect, readUntil, TestExecutor } from "./fixture.ts";
 
 let executor: TestExecutor;
@@ -21,7 +22,7 @@ describe("languages", () => {
     test(`${language} runs, prints and returns`, async () => {
       const ran = await executor.run(sandbox, code, {
         language: language as keyof typeof HELLO,
-        event: { a: [1, "ü"] },
+        event: rawJson({ a: [1, "ü"] }),
       });
       expect(ran.stderr).toBe("");
       expect(ran.outcome).toMatchObject({ status: "completed", exit_code: 0, reason: null, error_message: null });
@@ -33,7 +34,11 @@ describe("languages", () => {
 
   test("shell has the event, variables, stdin and an exit code of its own", async () => {
     const code = 'read line; echo "$line $FROM $KEPT $EVENT_JSON"; exit 7';
-    const ran = await executor.shell(sandbox, code, { event: { a: 1 }, env: { FROM: "execution" }, stdin: "typed\n" });
+    const ran = await executor.shell(sandbox, code, {
+      event: rawJson({ a: 1 }),
+      env: { FROM: "execution" },
+      stdin: "typed\n",
+    });
     expect(ran.stdout).toBe('typed execution yes {"a":1}\n');
     expect(ran.outcome).toMatchObject({ status: "failed", exit_code: 7, reason: "exit_code" });
   });

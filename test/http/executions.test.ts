@@ -91,7 +91,7 @@ describe("submitting", () => {
       api.executor.requests.find((one) => one.code === text),
     );
     expect(plain).toMatchObject({ event: null, env: {}, stdin: "", timeoutMs: 30_000 });
-    expect(full).toMatchObject({ event, env: { A: "1" }, stdin: "in\0", timeoutMs: 3_600_000 });
+    expect(full).toMatchObject({ event: JSON.stringify(event), env: { A: "1" }, stdin: "in\0", timeoutMs: 3_600_000 });
   });
 
   test("code of the largest size", async () => {

@@ -22,8 +22,12 @@ class Journal {
   cancelled = Promise.withResolvers<void>();
   readers = 0;
 
-  add(type: string, data: unknown): void {
-    this.lines.push(`${this.lines.length + 1} ${type} ${JSON.stringify(data)}\n`);
+  add(type: string, data: object): void {
+    this.addText(type, JSON.stringify(data));
+  }
+
+  addText(type: string, json: string): void {
+    this.lines.push(`${this.lines.length + 1} ${type} ${json}\n`);
     if (type === "end") this.ended = true;
     this.#grown.resolve();
     this.#grown = Promise.withResolvers();
@@ -144,7 +148,7 @@ export class FakeExecutor implements Executor {
       else if (step === "hang") {
         await journal.cancelled.promise;
         exitCode = null;
-      } else if (step === "result") journal.add("result", { return_value: JSON.parse(rest) as unknown });
+      } else if (step === "result") journal.addText("result", `{"return_value":${rest}}`);
       else if (step === "exit") exitCode = Number(rest);
     }
     const status = exitCode === null ? "cancelled" : exitCode === 0 ? "completed" : "failed";

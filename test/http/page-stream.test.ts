@@ -18,7 +18,7 @@ const page = { limit: 3, offset: 3 };
 
 describe("a page as a stream", () => {
   test.each([0, 1, 3])("is the JSON of a page with %d items", async (count) => {
-    const stream = pageStream(numbers(count).listed, page, (n) => ({ n }));
+    const stream = pageStream(numbers(count).listed, page, (n) => JSON.stringify({ n }));
     expect(await new Response(stream).json()).toEqual({
       items: Array.from({ length: count }, (_, i) => ({ n: i + 1 })),
       total: 7,

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { launchPlan, zygoteCommand, type SandboxPaths } from "../../src/executor/languages/launch.ts";
+import { rawJson } from "../../src/json-text.ts";
 import type { Outcome, RunProgram } from "./programs/program.ts";
 
 const LANGUAGES = join(import.meta.dir, "../../src/executor/languages");
@@ -33,7 +34,12 @@ export class Direct {
   }
 
   readonly run: RunProgram = async ({ language, code, event, stdin, env, timeout }) => {
-    const request = { language, code, event: event ?? null, timeoutMs: (timeout ?? 30) * 1000 };
+    const request = {
+      language,
+      code,
+      event: event === undefined ? null : rawJson(event),
+      timeoutMs: (timeout ?? 30) * 1000,
+    };
     const plan = launchPlan(request, env ?? {}, this.#paths);
     const base64 = (bytes: Uint8Array | string | null | undefined): string =>
       Buffer.from(bytes ?? "").toString("base64");

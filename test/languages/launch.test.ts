@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { JAIL_PATHS, launchPlan, spareCommand, zygoteCommand } from "../../src/executor/languages/launch.ts";
+import { rawJson } from "../../src/json-text.ts";
 
-const request = { language: "python" as const, code: "pass", event: { a: 1 }, timeoutMs: 5000 };
+const request = { language: "python" as const, code: "pass", event: rawJson({ a: 1 }), timeoutMs: 5000 };
 const jobOf = (bytes: Uint8Array | null): unknown => JSON.parse(new TextDecoder().decode(bytes ?? new Uint8Array()));
 
 describe("Python", () => {
@@ -42,7 +43,7 @@ describe("Python", () => {
   });
 
   test("an event that is absent is null", () => {
-    expect(jobOf(launchPlan({ ...request, event: undefined }, {}).job)).toMatchObject({ event: null });
+    expect(jobOf(launchPlan({ ...request, event: null }, {}).job)).toMatchObject({ event: null });
   });
 
   test("the zygote is told what to preload", () => {
@@ -73,7 +74,10 @@ describe("shell", () => {
 
   test("no argument and no variable passes the kernel's bound, in bytes", () => {
     const long = "é".repeat(60_000);
-    for (const plan of [launchPlan({ ...shell, code: long }, {}), launchPlan({ ...shell, event: { s: long } }, {})]) {
+    for (const plan of [
+      launchPlan({ ...shell, code: long }, {}),
+      launchPlan({ ...shell, event: rawJson({ s: long }) }, {}),
+    ]) {
       for (const text of [...plan.argv, ...Object.values(plan.env)]) {
         expect(Buffer.byteLength(text)).toBeLessThan(128 * 1024);
       }

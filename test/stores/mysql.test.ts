@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createConnection } from "mysql2/promise";
 import { join } from "node:path";
 import { ConfigError } from "../../src/config.ts";
+import { rawJson } from "../../src/json-text.ts";
 import type { Sql } from "../../src/stores/sql.ts";
 import { MYSQL_MIGRATIONS } from "../../src/stores/migrations/mysql.ts";
 import { openMysql } from "../../src/stores/mysql.ts";
@@ -196,7 +197,12 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "mariadb", () => {
       const executions = await stores();
       await executions.insert(executionRecord(), lease);
       const stdout = "\u{fffd}".repeat(10_000_000);
-      const end = { status: "completed", stdout, stderr: "e".repeat(10_000_000), return_value: "r".repeat(9_000_000) };
+      const end = {
+        status: "completed",
+        stdout,
+        stderr: "e".repeat(10_000_000),
+        return_value: rawJson("r".repeat(9_000_000)),
+      };
       expect(await executions.update("e", { ...end, status: "completed" }, ["pending"])).toBe(true);
       const found = await executions.get("e");
       expect(found).toMatchObject({ status: "completed", stdout_truncated: true, stderr_truncated: false });
@@ -207,7 +213,11 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "mariadb", () => {
 
     test("a body as large as one may be is taken, and a value that is too large is refused", async () => {
       const executions = await stores();
-      const large = { code: "c".repeat(1_000_000), event: "e".repeat(7_000_000), stdin: "ü".repeat(3_900_000) };
+      const large = {
+        code: "c".repeat(1_000_000),
+        event: rawJson("e".repeat(7_000_000)),
+        stdin: "ü".repeat(3_900_000),
+      };
       await executions.insert(executionRecord({ id: "large", ...large }), lease);
       const found = await executions.get("large");
       expect(found?.code === large.code && found.event === large.event && found.stdin === large.stdin).toBe(true);

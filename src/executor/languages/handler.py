@@ -6,7 +6,7 @@ import time
 RESULT_LIMIT_BYTES = 10 * 1024 * 1024
 # Names by which an optional second parameter is known to want the context.
 CONTEXT_NAMES = ("context", "ctx", "_context", "_ctx", "_")
-ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class InvalidResult(Exception):
@@ -68,9 +68,10 @@ def encode_result(value):
             text = ENCODER.encode({"return_value": plain(value, "", set())})
         except (ValueError, RecursionError) as error:
             raise InvalidResult("the value that handler returned cannot be written as JSON: %s" % error) from None
-    if len(text) > RESULT_LIMIT_BYTES:
+    data = text.encode("utf-8", "backslashreplace")  # which is how JSON writes half a surrogate pair, too
+    if len(data) > RESULT_LIMIT_BYTES:
         raise InvalidResult("the value that handler returned is larger than %d MiB" % (RESULT_LIMIT_BYTES >> 20))
-    return text.encode()
+    return data
 
 
 def plain(value, path, parents):

@@ -1,3 +1,4 @@
+import { withMember } from "../../json-text.ts";
 import type { ExecutionRequest } from "../protocol.ts";
 
 /**
@@ -131,7 +132,7 @@ function pythonCommand(paths: SandboxPaths, args: readonly string[]): Command {
  * EVENT_JSON is then a variable of the shell alone, since no program could be started with it.
  */
 function shellPlan(request: Request, env: Record<string, string>, paths: SandboxPaths): LaunchPlan {
-  const event = JSON.stringify(request.event ?? null);
+  const event = request.event ?? "null";
   const run = (script: string, variables: Record<string, string>, input: string | null): LaunchPlan => ({
     mode: "exec",
     argv: [paths.shell, "-c", script, SHELL_NAME],
@@ -179,14 +180,17 @@ function job(
   const { language, code, event, timeoutMs } = request;
   const variables = Object.entries(paths.layers.length > 0 ? { ...pathVariables(paths), ...env } : env);
   return encoder.encode(
-    JSON.stringify({
-      language,
-      code,
-      event: event ?? null,
-      env: Object.fromEntries(variables.map(([name, value]) => [name, value.toWellFormed()])),
-      cwd: paths.workspace,
-      timeout_ms: timeoutMs,
-      execution_id: executionId,
-    }),
+    withMember(
+      {
+        language,
+        code,
+        env: Object.fromEntries(variables.map(([name, value]) => [name, value.toWellFormed()])),
+        cwd: paths.workspace,
+        timeout_ms: timeoutMs,
+        execution_id: executionId,
+      },
+      "event",
+      event,
+    ),
   );
 }

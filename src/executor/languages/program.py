@@ -14,6 +14,7 @@ import time
 
 from handler import InvalidResult, arguments, call, encode_result
 from preloading import is_any_shadowed, start_over
+from spawning import spawn_hook
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_NAME = "main.py"
@@ -92,7 +93,7 @@ def run(at_end=None):
     gc.freeze()  # what is here now outlives the program
     with io.FileIO(3) as file:
         data = file.readall()
-    job = json.loads(data)
+    job = parse(data)
     enter(job)
     if is_any_shadowed(search_path):
         start_over(data)
@@ -103,6 +104,19 @@ def run(at_end=None):
     if at_end:
         at_end()
     finish(code)
+
+
+def parse(data):
+    """The job. An event may hold integers of any length; the program keeps Python's limit."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        limit = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(0)
+        try:
+            return json.loads(data)
+        finally:
+            sys.set_int_max_str_digits(limit)
 
 
 def enter(job):
@@ -139,55 +153,6 @@ def enter(job):
         sys.modules["numpy.random"].seed()
     if "multiprocessing.process" in sys.modules:
         sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
-
-
-class SpawnHook:
-    """An import hook. Processes that multiprocessing starts afresh import the main module from its file: this writes it
-    once that is about to happen."""
-
-    path = source = copy = None
-
-    def find_spec(self, name, path=None, target=None):
-        if name != "multiprocessing.spawn":
-            return None
-        from _frozen_importlib_external import PathFinder
-
-        spec = PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
-
-        def exec_module(module):
-            execute(module)
-            self.patch(module)
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-    def patch(self, spawn):
-        prepare = spawn.get_preparation_data
-
-        def get_preparation_data(name):
-            data = prepare(name)
-            for key in ("init_main_from_path", "main_path"):
-                if data.get(key) == self.path:
-                    data[key] = self.write()
-            return data
-
-        spawn.get_preparation_data = get_preparation_data
-
-    def write(self):
-        if self.copy is None:
-            import shutil
-            import tempfile
-
-            directory = tempfile.mkdtemp(prefix=".sandbox-")
-            atexit.register(shutil.rmtree, directory, True)
-            self.copy = os.path.join(directory, os.path.basename(self.path))
-            with open(self.copy, "w", encoding="utf-8", newline="") as file:
-                file.write(self.source)
-        return self.copy
-
-
-spawn_hook = SpawnHook()
 
 
 def run_code(job):

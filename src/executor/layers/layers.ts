@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
+import { rawJson } from "../../json-text.ts";
 import type { Log } from "../../log.ts";
 import { resolveImage } from "../images.ts";
 import type { ExecutionRequest, InstalledPackage, Layer, LayerRequest, Outcome, SandboxSpec } from "../protocol.ts";
@@ -77,7 +78,7 @@ export class Layers {
     const execution: Omit<ExecutionRequest, "sandboxId"> = {
       language: "python",
       code: INSTALL_PROGRAM,
-      event: { requirements, insecure_host: url.protocol === "http:" ? url.host : null },
+      event: rawJson({ requirements, insecure_host: url.protocol === "http:" ? url.host : null }),
       env: installEnvironment(indexUrl),
       stdin: "",
       timeoutMs,

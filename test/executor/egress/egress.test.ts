@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { AuditLogs } from "../../../src/executor/egress/audit.ts";
+import { rawJson } from "../../../src/json-text.ts";
 import { TestExecutor } from "../fixture.ts";
 
 const FETCH = `
@@ -32,7 +33,7 @@ afterAll(async () => {
 });
 
 function fetchIn(sandbox: string, url: string, body = "") {
-  return executor.run(sandbox, FETCH, { event: { url, body } });
+  return executor.run(sandbox, FETCH, { event: rawJson({ url, body }) });
 }
 
 describe("a sandbox with network rules", () => {
