@@ -14,7 +14,9 @@ import { Keys } from "./keys/keys.ts";
 import type { Log } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { reportFailures } from "./store-failures.ts";
+import { Retention } from "./scheduler/retention.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
+import { Upkeep } from "./scheduler/upkeep.ts";
 import type { Session } from "./sessions/session.ts";
 import { DependencyInstaller } from "./sessions/dependency-installer.ts";
 import { Sessions, type SessionRules } from "./sessions/sessions.ts";
@@ -22,6 +24,7 @@ import { SqlExecutionStore } from "./stores/execution-store.ts";
 import { SqlKeyStore } from "./stores/key-store.ts";
 import { SqlSessionStore } from "./stores/session-store.ts";
 import { SqlTemplateStore } from "./stores/template-store.ts";
+import { SqlUpkeepStore } from "./stores/upkeep-store.ts";
 import { Templates } from "./templates/templates.ts";
 import { VERSION } from "./version.ts";
 import { ServiceVitals } from "./vitals.ts";
@@ -130,6 +133,24 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     },
     owner,
   });
+  const upkeep = new Upkeep({
+    store: new SqlUpkeepStore(sql),
+    clock,
+    log,
+    owner,
+    pieces: [
+      new Retention({
+        sessions: sessionStore,
+        executions: executionStore,
+        provisioner,
+        clock,
+        log,
+        sessionMs: config.sessionRetentionMs,
+        executionMs: config.executionRetentionMs,
+        forget: (id) => sessions.forget(id),
+      }),
+    ],
+  });
   const vitals = new ServiceVitals({ version: VERSION, home, scheduler });
   const server = createServer({
     sessions,
@@ -154,11 +175,13 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     () => {
       if (stopping !== null) return;
       scheduler.start();
+      upkeep.start();
       vitals.state = null;
     },
     (error: unknown) => {
       if (stopping !== null) throw error;
       scheduler.start();
+      upkeep.start();
       vitals.state = "the executor could not be started";
       log.error("executor.not_started", { error });
       throw error;
@@ -172,7 +195,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     scheduler.drain();
     server.drain();
     if (graceMs > 0) await delay(graceMs);
-    await Promise.all([server.stop(DRAIN_MS), scheduler.stop()]);
+    await Promise.all([server.stop(DRAIN_MS), scheduler.stop(), upkeep.stop()]);
     await scheduler.handOver();
     await home.close();
     log.info("server.stopped");

@@ -62,10 +62,10 @@ export function whole(variable: string, options: Common<number> & Range & { scal
   return { ...base, fallback: () => options.default * scale };
 }
 
-/** A whole number, or -1 for no bound at all, which is the default; the value is then null. */
+/** A whole number, or -1 for no bound at all, which is the default unless one is given; the value is then null. */
 export function optionalBound(
   variable: string,
-  options: { about: string; max: number; scale?: number },
+  options: { about: string; max: number; scale?: number; default?: number },
 ): Setting<number | null> {
   const allowed = `-1 (off) or a whole number from 1 to ${options.max}`;
   const parse = (text: string): number | null | undefined => {
@@ -73,7 +73,9 @@ export function optionalBound(
     const value = parseWhole(text, 1, options.max);
     return value === undefined ? undefined : value * (options.scale ?? 1);
   };
-  return setting<number | null>(variable, { default: null, shownDefault: "-1", about: options.about }, allowed, parse);
+  const { about, default: bound = -1 } = options;
+  const fallback = parse(String(bound)) ?? null;
+  return setting<number | null>(variable, { default: fallback, shownDefault: String(bound), about }, allowed, parse);
 }
 
 /** A number such as 0.5. */

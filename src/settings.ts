@@ -17,6 +17,7 @@ import {
   type Setting,
 } from "./setting.ts";
 import { CLUSTER_SETTINGS } from "./settings-cluster.ts";
+import { UPKEEP_SETTINGS } from "./settings-upkeep.ts";
 
 const LOG_LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 const LOG_FORMATS: readonly LogFormat[] = ["json", "text"];
@@ -195,6 +196,7 @@ export const SETTINGS = {
     scale: 1000,
     about: "seconds after which a session that is still creating has failed",
   }),
+  ...UPKEEP_SETTINGS,
   logLevel: oneOf("LOG_LEVEL", LOG_LEVELS, {
     default: "info",
     about: "lowest level that is logged",

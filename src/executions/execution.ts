@@ -1,6 +1,6 @@
 import type { Artifact, EndReason, Language, Metrics, TerminalStatus } from "../executor/protocol.ts";
 import type { RawJson } from "../json-text.ts";
-import type { Lease, Listed, Page } from "../sessions/session.ts";
+import type { AgedPage, Lease, Listed, Page } from "../sessions/session.ts";
 
 /** An execution: code run once in a session. Field names are the wire's (contract, Executions). */
 export type ExecutionStatus = "pending" | "running" | TerminalStatus;
@@ -54,6 +54,9 @@ export type Execution = {
 /** Without the large columns: what lists and the scheduler need. */
 export type ExecutionFields = Partial<Omit<Execution, "id" | "session_id" | "tenant" | "code">>;
 
+/** An execution that is to be deleted; `bytes`: how large it is, about. */
+export type AgedExecution = { id: string; sessionId: string; bytes: number };
+
 export interface ExecutionStore {
   /**
    * Throws `idempotency_conflict` when the session has an execution with the same key (the caller then reads that one),
@@ -69,7 +72,12 @@ export interface ExecutionStore {
   /** Live executions of a session, or of a tenant's sessions. */
   countLive(by: { sessionId: string } | { tenant: string }): Promise<number>;
   liveIds(sessionId: string): Promise<string[]>;
-  deleteBySession(sessionId: string): Promise<string[]>;
+  /** Those of a session, some at a time, so that others are served meanwhile. */
+  deleteBySession(sessionId: string): Promise<void>;
+  /** Some at a time, as `deleteBySession`. */
+  delete(executions: readonly Pick<AgedExecution, "id" | "bytes">[]): Promise<void>;
+  /** Of the `limit` oldest executions after `after`, those that ended before `before`. */
+  endedBefore(before: string, after: number, now: string, limit: number): Promise<AgedPage<AgedExecution>>;
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   /** Extends the owner's leases on those of the executions that are live. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;

@@ -97,8 +97,8 @@ export class HttpExecutor implements Executor {
     await this.#call(`/executions/${id}/cancel`, { method: "POST" });
   }
 
-  async deleteExecution(id: string): Promise<void> {
-    await this.#call(`/executions/${id}`, { method: "DELETE" });
+  async deleteExecution(id: string, sandboxId: string): Promise<void> {
+    await this.#call(`/executions/${id}?sandbox=${sandboxId}`, { method: "DELETE" });
   }
 
   listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]> {

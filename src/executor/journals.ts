@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Journal, type JournalSource, type OutputLimits } from "./journal.ts";
 import { closeLostJournal } from "./recovery.ts";
@@ -38,10 +38,10 @@ export class Journals {
     return path === null ? null : new EndedJournal(path);
   }
 
-  /** Forgets an execution that is not live. */
-  delete(executionId: string): void {
-    const path = this.#find(executionId);
-    if (path !== null) unlinkSync(path);
+  /** Forgets an execution that is not live. Idempotent. */
+  delete(sandboxId: string, executionId: string): void {
+    this.#recent.delete(executionId);
+    rmSync(this.#path(sandboxId, executionId), { force: true });
   }
 
   /** Forgets every execution of a sandbox, none of which is live. */

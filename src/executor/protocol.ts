@@ -16,7 +16,7 @@ import type { RawJson } from "../json-text.ts";
  *     GET    /executions/:id/journal?after=SEQ     its journal, live, from entry SEQ+1
  *     GET    /executions/:id/output                ExecutionOutput
  *     POST   /executions/:id/cancel                204 when no process of it is left
- *     DELETE /executions/:id                       204; forgets the journal
+ *     DELETE /executions/:id?sandbox=ID            204; forgets the journal, which is one of this sandbox
  *     GET    /sandboxes/:id/files?path&recursive&limit   FileEntry[]
  *     GET|HEAD|PUT|DELETE /sandboxes/:id/files/PATH      bytes; Range and ETag as HTTP has them
  *     POST   /sandboxes/:id/files/move {from,to} · /files/mkdir {path}   204
@@ -253,7 +253,7 @@ export interface Executor {
   output(id: string): Promise<ExecutionOutput>;
   /** Resolves when no process of the execution is left. Idempotent. Unknown id: `execution_not_found`. */
   cancel(id: string): Promise<void>;
-  deleteExecution(id: string): Promise<void>;
+  deleteExecution(id: string, sandboxId: string): Promise<void>;
   listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]>;
   /** GET or HEAD of a file. */
   readFile(

@@ -274,9 +274,9 @@ export class Sandboxes {
   }
 
   /** Forgets an execution; a live one is cancelled first. Idempotent. */
-  async forget(id: string): Promise<void> {
+  async forget(id: string, sandboxId: string): Promise<void> {
     await this.#live.get(id)?.stop("cancelled");
-    this.#d.journals.delete(id);
+    this.#d.journals.delete(sandboxId, id);
   }
 
   /** Ends every sandbox; nothing can be started any more. */

@@ -165,7 +165,7 @@ export class ExecutorServer {
         await sandboxes.cancel(id);
         return noContent();
       case "DELETE ":
-        await sandboxes.forget(id);
+        await sandboxes.forget(id, checkId(url.searchParams.get("sandbox") ?? ""));
         return noContent();
       default:
         return unknownRoute();

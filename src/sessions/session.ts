@@ -98,4 +98,9 @@ export interface SessionStore {
   due(now: string, limit: number): Promise<string[]>;
   /** Ids of all sessions in the given statuses, oldest first, in pages by id. */
   idsByStatus(statuses: readonly SessionStatus[], afterId: string, limit: number): Promise<string[]>;
+  /** Of the `limit` oldest sessions after `after`, those that ended before `before`. */
+  endedBefore(before: string, after: number, now: string, limit: number): Promise<AgedPage<string>>;
 }
+
+/** A part of a walk over all records, oldest first. `next`: where the walk goes on, null at its end. */
+export type AgedPage<T> = { items: T[]; next: number | null };

@@ -214,6 +214,11 @@ export class Sessions {
   /** Ends the session and forgets it: sandbox, files, executions and record. */
   async delete(tenant: string, id: string): Promise<void> {
     await this.terminate(tenant, id);
+    await this.forget(id);
+  }
+
+  /** Removes all that is kept of a session that has ended. The record goes last, so a part that failed can be repeated. */
+  async forget(id: string): Promise<void> {
     await this.#d.provisioner.release(id, { deleteWorkspace: true });
     await this.#d.executions.deleteBySession(id);
     await this.#d.store.delete(id);

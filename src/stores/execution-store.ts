@@ -1,6 +1,14 @@
+import { setImmediate } from "node:timers/promises";
 import { AppError } from "../errors.ts";
-import type { Execution, ExecutionFields, ExecutionStatus, ExecutionStore } from "../executions/execution.ts";
-import type { Lease, Listed, Page } from "../sessions/session.ts";
+import type {
+  AgedExecution,
+  Execution,
+  ExecutionFields,
+  ExecutionStatus,
+  ExecutionStore,
+} from "../executions/execution.ts";
+import type { AgedPage, Lease, Listed, Page } from "../sessions/session.ts";
+import { agedRows } from "./aged.ts";
 import { Columns } from "./columns.ts";
 import {
   marks,
@@ -46,7 +54,11 @@ const MAIN = new Columns<Omit<Execution, keyof Input | keyof Output>>({
 const INPUT = new Columns<Input>({ code: "plain", event: "plain", stdin: "plain" });
 const OUTPUT = new Columns<Output>({ stdout: "plain", stderr: "plain", return_value: "plain" });
 
-const RENEWED_AT_ONCE = 64;
+/** Rows that one statement names. */
+const AT_ONCE = 64;
+/** Output that one statement deletes, or one execution's. */
+const DELETED_BYTES = 4 * 1024 ** 2;
+const BYTES = "stdout_bytes + stderr_bytes";
 /** Room for the id beside a text, in bytes. */
 const ID_BYTES = 1024;
 /** Spelled as in the schema, whose partial index serves exactly this condition. */
@@ -169,8 +181,40 @@ export class SqlExecutionStore implements ExecutionStore {
     return (await this.#sql.query(sql, [sessionId])).map(idOf);
   }
 
-  async deleteBySession(sessionId: string): Promise<string[]> {
-    return (await this.#sql.query("DELETE FROM executions WHERE session_id = ? RETURNING id", [sessionId])).map(idOf);
+  async deleteBySession(sessionId: string): Promise<void> {
+    const end = paging(this.#sql.dialect, { limit: AT_ONCE, offset: 0 });
+    const sql = `SELECT id, ${BYTES} AS bytes FROM executions WHERE session_id = ? ORDER BY seq${end.sql}`;
+    for (;;) {
+      const rows = await this.#sql.query(sql, [sessionId, ...end.values]);
+      if (rows.length === 0) return;
+      await this.delete(rows.map((row) => ({ id: idOf(row), bytes: Number(row["bytes"]) })));
+    }
+  }
+
+  async delete(executions: readonly Pick<AgedExecution, "id" | "bytes">[]): Promise<void> {
+    let ids: string[] = [];
+    let bytes = 0;
+    for (const [i, execution] of executions.entries()) {
+      ids.push(execution.id);
+      bytes += execution.bytes;
+      if (ids.length < AT_ONCE && bytes < DELETED_BYTES && i < executions.length - 1) continue;
+      const some = filled(ids);
+      await this.#sql.run(`DELETE FROM executions WHERE id IN (${marks(some)})`, some);
+      [ids, bytes] = [[], 0];
+      // SQLite does its work before it gives back its promise.
+      await setImmediate();
+    }
+  }
+
+  async endedBefore(before: string, after: number, now: string, limit: number): Promise<AgedPage<AgedExecution>> {
+    const columns = ["session_id", `${BYTES} AS bytes`];
+    const { rows, next } = await agedRows(this.#sql, "executions", columns, { before, after, now, limit });
+    const items = rows.map((row) => ({
+      id: idOf(row),
+      sessionId: row["session_id"] as string,
+      bytes: Number(row["bytes"]),
+    }));
+    return { items, next };
   }
 
   async claim(id: string, lease: Lease, now: string): Promise<boolean> {
@@ -180,9 +224,8 @@ export class SqlExecutionStore implements ExecutionStore {
   }
 
   async renew(ids: readonly string[], lease: Lease): Promise<void> {
-    for (let i = 0; i < ids.length; i += RENEWED_AT_ONCE) {
-      // Filled up with nothing, so that it is one text for any number of them.
-      const some = Array.from({ length: RENEWED_AT_ONCE }, (_, j) => ids[i + j] ?? null);
+    for (let i = 0; i < ids.length; i += AT_ONCE) {
+      const some = filled(ids.slice(i, i + AT_ONCE));
       const sql = `UPDATE executions SET lease_expires_at = ? WHERE id IN (${marks(some)}) AND lease_owner = ? AND ${LIVE}`;
       await this.#sql.run(sql, [lease.expiresAt, ...some, lease.owner]);
     }
@@ -213,6 +256,11 @@ export class SqlExecutionStore implements ExecutionStore {
 /** Whether the large results are what a missing row means. */
 function isEmpty({ stdout, stderr, return_value: value }: Output): boolean {
   return stdout === "" && stderr === "" && value === null;
+}
+
+/** Filled up with nothing, so that it is one text for any number of them. */
+function filled(ids: readonly string[]): (string | null)[] {
+  return Array.from({ length: AT_ONCE }, (_, i) => ids[i] ?? null);
 }
 
 function idOf(row: Row): string {

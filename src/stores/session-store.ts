@@ -1,5 +1,15 @@
 import { AppError } from "../errors.ts";
-import type { Lease, Listed, Page, Session, SessionFilter, SessionStatus, SessionStore } from "../sessions/session.ts";
+import type {
+  AgedPage,
+  Lease,
+  Listed,
+  Page,
+  Session,
+  SessionFilter,
+  SessionStatus,
+  SessionStore,
+} from "../sessions/session.ts";
+import { agedRows } from "./aged.ts";
 import { Columns } from "./columns.ts";
 import { marks, paging, UniqueViolation, type Sql, type SqlValue } from "./sql.ts";
 
@@ -147,5 +157,10 @@ export class SqlSessionStore implements SessionStore {
     const sql = `SELECT id FROM sessions WHERE status IN (${marks(statuses)}) AND id > ? ORDER BY id${end.sql}`;
     const rows = await this.#sql.query(sql, [...statuses, afterId, ...end.values]);
     return rows.map((row) => row["id"] as string);
+  }
+
+  async endedBefore(before: string, after: number, now: string, limit: number): Promise<AgedPage<string>> {
+    const { rows, next } = await agedRows(this.#sql, "sessions", [], { before, after, now, limit });
+    return { items: rows.map((row) => row["id"] as string), next };
   }
 }

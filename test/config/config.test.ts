@@ -31,6 +31,8 @@ describe("defaults", () => {
       idleMs: null,
       lifetimeMs: null,
       creatingTimeoutMs: 300_000,
+      sessionRetentionMs: 30 * 24 * 3600_000,
+      executionRetentionMs: 30 * 24 * 3600_000,
       logLevel: "info",
       logFormat: "json",
       maxCpu: 4,

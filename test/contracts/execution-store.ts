@@ -170,16 +170,53 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await stores.executions.liveByStatus()).toEqual({ pending: 0, running: 0 });
     });
 
-    test("deleting a session's executions names them and leaves the others", async () => {
+    test("deleting a session's executions leaves the others", async () => {
       await insert({ id: "a", stdout: "x" });
       await insert({ id: "b" });
       await insert({ id: "c", session_id: "s2" });
-      expect((await stores.executions.deleteBySession("s")).toSorted()).toEqual(["a", "b"]);
-      expect(await stores.executions.deleteBySession("s")).toEqual([]);
+      await stores.executions.deleteBySession("s");
+      await stores.executions.deleteBySession("s");
+      expect(await stores.executions.ids("s", page)).toEqual({ items: [], total: 0 });
       expect(await stores.executions.get("a")).toBeNull();
       expect(await stores.executions.get("c")).not.toBeNull();
       await insert({ id: "a" });
       expect((await stores.executions.get("a"))?.stdout).toBe("");
+    });
+
+    test("any number of them is deleted, large ones too, and what was not named stays", async () => {
+      const ids = Array.from({ length: 150 }, (_, i) => `e${i}`);
+      for (const id of ids) await insert({ id, stdout_bytes: 1_000_000 });
+      await stores.executions.delete(ids.slice(0, 130).map((id, i) => ({ id, bytes: i * 100_000 })));
+      await stores.executions.delete([]);
+      const { items } = await stores.executions.ids("s", { limit: 200, offset: 0 });
+      expect(items).toEqual(ids.slice(130).toReversed());
+    });
+
+    test("a walk gives those that ended before an instant, and ends where all are younger", async () => {
+      await insert({
+        id: "a",
+        created_at: at(0),
+        completed_at: at(1),
+        session_id: "s2",
+        stdout_bytes: 5,
+        stderr_bytes: 2,
+      });
+      await insert({ id: "b", created_at: at(1), completed_at: at(20) });
+      await insert({ id: "c", created_at: at(1), status: "running" });
+      await insert({ id: "ahead", created_at: at(500), completed_at: at(501) });
+      await insert({ id: "ahead2", created_at: at(500), completed_at: at(501) });
+      await insert({ id: "d", created_at: at(2), completed_at: at(3) });
+      for (const id of ["e", "f", "g"]) await insert({ id, created_at: at(11), completed_at: at(12) });
+      const seen: string[] = [];
+      let pages = 0;
+      for (let after: number | null = 0; after !== null; pages++) {
+        const page = await stores.executions.endedBefore(at(10), after, at(30), 2);
+        seen.push(...page.items.map(({ id }) => id));
+        if (pages === 0) expect(page.items).toEqual([{ id: "a", sessionId: "s2", bytes: 7 }]);
+        after = page.next;
+      }
+      expect(seen).toEqual(["a", "d"]);
+      expect(pages).toBe(4);
     });
 
     test("a live one has one owner until its lease ends or is given back", async () => {

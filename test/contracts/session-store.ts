@@ -50,6 +50,16 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(codes.toSorted()).toEqual(["none", "session_exists", "session_exists", "session_exists"]);
     });
 
+    test("a walk gives those that ended before an instant", async () => {
+      await insert({ id: "a", status: "terminated", completed_at: at(5) });
+      await insert({ id: "b" });
+      await insert({ id: "c", status: "failed", completed_at: at(15) });
+      expect(await stores.sessions.endedBefore(at(10), 0, at(20), 10)).toEqual({ items: ["a"], next: null });
+      const { items, next } = await stores.sessions.endedBefore(at(20), 0, at(20), 2);
+      expect(items).toEqual(["a"]);
+      expect(await stores.sessions.endedBefore(at(20), next ?? 0, at(20), 2)).toEqual({ items: ["c"], next: null });
+    });
+
     test("a list is the tenant's own, newest first, filtered and in pages, with the total", async () => {
       await insert({ id: "a" });
       await insert({ id: "other", tenant: "else" });

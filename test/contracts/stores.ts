@@ -2,17 +2,20 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { AppError } from "../../src/errors.ts";
 import type { ExecutionStore } from "../../src/executions/execution.ts";
 import type { KeyStore } from "../../src/keys/key.ts";
+import type { UpkeepStore } from "../../src/scheduler/upkeep.ts";
 import type { SessionStore } from "../../src/sessions/session.ts";
 import type { TemplateStore } from "../../src/templates/template.ts";
 import { executionStoreContract } from "./execution-store.ts";
 import { at, keyRecord, sessionRecord, templateRecord } from "./records.ts";
 import { sessionStoreContract } from "./session-store.ts";
+import { upkeepStoreContract } from "./upkeep-store.ts";
 
 export type Stores = {
   templates: TemplateStore;
   sessions: SessionStore;
   executions: ExecutionStore;
   keys: KeyStore;
+  upkeep: UpkeepStore;
   close(): Promise<void>;
 };
 
@@ -32,6 +35,7 @@ export function storesContract(name: string, open: () => Promise<Stores>): void 
   sessionStoreContract(name, open);
   executionStoreContract(name, open);
   keyStoreContract(name, open);
+  upkeepStoreContract(name, open);
 }
 
 function templateStoreContract(name: string, open: () => Promise<Stores>): void {

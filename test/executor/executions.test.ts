@@ -210,8 +210,8 @@ describe("records", () => {
     const id = executor.newId();
     await collect(await executor.start(id, sandbox, "true", { language: "shell" }));
     expect(await executor.client.output(id)).toEqual({ stdout: "", stderr: "" });
-    await executor.client.deleteExecution(id);
-    await executor.client.deleteExecution(id);
+    await executor.client.deleteExecution(id, sandbox);
+    await executor.client.deleteExecution(id, sandbox);
     for (const call of [executor.client.journal(id, 0), executor.client.output(id), executor.client.cancel(id)])
       expect(await call.catch((error: unknown) => (error as AppError).code)).toBe("execution_not_found");
   });

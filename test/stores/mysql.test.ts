@@ -35,7 +35,7 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "mariadb", () => {
     return sql;
   };
   const emptied = async (): Promise<Sql> => {
-    for (const table of ["sessions", "templates", "api_keys"]) await shared.run(`DELETE FROM ${table}`);
+    for (const table of ["sessions", "templates", "api_keys", "upkeep"]) await shared.run(`DELETE FROM ${table}`);
     return shared;
   };
   /** The line that a start with this URL ends with. */

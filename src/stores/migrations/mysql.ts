@@ -3,6 +3,7 @@ import records from "./mysql/0001_records.sql" with { type: "text" };
 import network from "./mysql/0002_network.sql" with { type: "text" };
 import preload from "./mysql/0003_preload.sql" with { type: "text" };
 import templateNetwork from "./mysql/0004_template_network.sql" with { type: "text" };
+import upkeep from "./mysql/0005_upkeep.sql" with { type: "text" };
 
 /** Each of its statements can run again, because a server commits them one by one. */
 export const MYSQL_MIGRATIONS: readonly Migration[] = [
@@ -10,4 +11,5 @@ export const MYSQL_MIGRATIONS: readonly Migration[] = [
   { version: 2, name: "network", sql: network },
   { version: 3, name: "preload", sql: preload },
   { version: 4, name: "template_network", sql: templateNetwork },
+  { version: 5, name: "upkeep", sql: upkeep },
 ];

@@ -3,10 +3,12 @@ import records from "./sqlite/0001_records.sql" with { type: "text" };
 import network from "./sqlite/0002_network.sql" with { type: "text" };
 import preload from "./sqlite/0003_preload.sql" with { type: "text" };
 import templateNetwork from "./sqlite/0004_template_network.sql" with { type: "text" };
+import upkeep from "./sqlite/0005_upkeep.sql" with { type: "text" };
 
 export const SQLITE_MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "records", sql: records },
   { version: 2, name: "network", sql: network },
   { version: 3, name: "preload", sql: preload },
   { version: 4, name: "template_network", sql: templateNetwork },
+  { version: 5, name: "upkeep", sql: upkeep },
 ];
