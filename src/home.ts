@@ -21,9 +21,14 @@ export type Home = {
   close(): Promise<void>;
 };
 
+/** Whether something of the service is kept in the data directory. */
+export function keepsHere(config: Config): boolean {
+  return config.database.kind === "sqlite" || config.provisioner === "local" || config.s3 === null;
+}
+
 /** Opens what the configuration names, each in its own way. Libraries of a cluster are loaded only for one. Throws ConfigError. */
 export async function openHome(config: Config, log: Log): Promise<Home> {
-  const isEdge = config.database.kind === "sqlite" || config.provisioner === "local" || config.s3 === null;
+  const isEdge = keepsHere(config);
   const directory = isEdge ? openDataDirectory(config.dataDir) : null;
   const lock = directory === null ? null : lockDataDirectory(directory);
   try {
@@ -60,7 +65,7 @@ export async function openRecords(config: Config, onWaiting: (reason: string) =>
 }
 
 /** The database's URL with the password that stands beside it. */
-function databaseUrl({ databasePassword }: Config, given: string): string {
+export function databaseUrl({ databasePassword }: Config, given: string): string {
   const url = new URL(given);
   if (url.password === "" && databasePassword !== null) url.password = encodeURIComponent(databasePassword);
   return url.href;

@@ -41,7 +41,7 @@ export async function namespaces(): Promise<Finding> {
 
 function namespaceRemedy(): string {
   if (kernelSetting("kernel/apparmor_restrict_unprivileged_userns") === "1")
-    return "AppArmor forbids them (as on Ubuntu 24.04): give bwrap a profile with `userns,`, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+    return "AppArmor restricts them, as Ubuntu 24.04 has it: give bwrap a profile that has `userns,` (install -m 644 deploy/apparmor/bwrap /etc/apparmor.d/bwrap && apparmor_parser -r /etc/apparmor.d/bwrap), or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
   if (kernelSetting("kernel/unprivileged_userns_clone") === "0") return "sysctl -w kernel.unprivileged_userns_clone=1";
   if (kernelSetting("user/max_user_namespaces") === "0") return "sysctl -w user.max_user_namespaces=100000";
   return "the kernel, a surrounding container or a security module forbids them: run on the host itself, or allow them there";

@@ -4,12 +4,17 @@ import { VERSION } from "../version.ts";
 import type { Finding } from "./doctor-finding.ts";
 import { bubblewrap, installer, kernel, namespaces, python, sandbox, shell } from "./doctor-machine.ts";
 import { prove, PROOF_PROGRAMS, type Proof } from "./doctor-proof.ts";
+import { clock, database, objectStore, type ClockLeads } from "./doctor-services.ts";
+import { keepsHere } from "../home.ts";
 import { dataDirectory, disk } from "./doctor-storage.ts";
 import { UsageError } from "./usage-error.ts";
 
-const HELP = `sandbox doctor: checks what this machine offers, by trying it
+const HELP = `sandbox doctor: checks what the service would find here with these settings, by trying it
 
 Usage: sandbox doctor [--json] [--prove] [--data-dir DIR]
+
+It takes the settings of sandbox serve, as flags or variables: MariaDB, an object store and a cluster are looked at when they
+are configured, this machine's jails when sandboxes run here. Nothing is left behind.
 
   --json    one JSON document instead of lines
   --prove   also start a service for this alone and attack its sandboxes with ${PROOF_PROGRAMS} hostile programs
@@ -18,17 +23,32 @@ Exit code: 0 when everything that is required is there (and no attack succeeded)
 `;
 
 /** What is looked at, in this order; each tries the thing itself. */
-const LOOKS: readonly ((config: Config) => Finding | Finding[] | Promise<Finding | Finding[]>)[] = [
-  kernel,
-  bubblewrap,
-  namespaces,
-  (config) => sandbox(config.sandboxUidBase),
-  python,
-  installer,
-  shell,
-  (config) => dataDirectory(config.dataDir),
-  (config) => disk(config.dataDir),
+const LOOKS: readonly {
+  /** Which configurations call for it; all unless given. */
+  when?: (config: Config) => boolean;
+  look: (config: Config, leads: ClockLeads) => Finding | Finding[] | Promise<Finding | Finding[]>;
+}[] = [
+  { look: kernel, when: runsHere },
+  { look: bubblewrap, when: runsHere },
+  { look: namespaces, when: runsHere },
+  { look: (config) => sandbox(config.sandboxUidBase), when: runsHere },
+  { look: python, when: runsHere },
+  { look: installer, when: runsHere },
+  { look: shell, when: runsHere },
+  { look: (config) => dataDirectory(config.dataDir), when: keepsHere },
+  { look: (config) => disk(config.dataDir), when: keepsHere },
+  { look: database },
+  { look: objectStore },
+  {
+    look: async (config, leads) => (await import("./doctor-cluster.ts")).cluster(config, leads),
+    when: (c) => !runsHere(c),
+  },
+  { look: (_, leads) => clock(leads) },
 ];
+
+function runsHere(config: Config): boolean {
+  return config.provisioner === "local";
+}
 
 /** `sandbox doctor`. Throws UsageError and ConfigError, and AppError when the service to attack does not start. */
 export async function doctorCommand(argv: string[]): Promise<number> {
@@ -42,9 +62,13 @@ export async function doctorCommand(argv: string[]): Promise<number> {
   const say = rest.includes("--json") ? () => {} : (text: string) => void process.stdout.write(text);
 
   const config = loadConfig(process.env, flags);
+  if (rest.includes("--prove") && !runsHere(config))
+    throw new UsageError("--prove attacks the jails of this machine, and with PROVISIONER=kubernetes there are none");
   const checks: Finding[] = [];
-  for (const look of LOOKS) {
-    const found = [await look(config)].flat();
+  const leads: ClockLeads = new Map();
+  for (const { look, when } of LOOKS) {
+    if (when?.(config) === false) continue;
+    const found = [await look(config, leads)].flat();
     checks.push(...found);
     say(found.map(findingText).join(""));
   }

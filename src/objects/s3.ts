@@ -14,7 +14,7 @@ import type {
 } from "./objects.ts";
 import { Bucket, faultOf, type Listed } from "./s3/bucket.ts";
 import { openDownload } from "./s3/download.ts";
-import { ensureBucket, type StartOptions } from "./s3/start.ts";
+import { ensureBucket, inspectBucket, type StartOptions } from "./s3/start.ts";
 import { upload } from "./s3/upload.ts";
 import { verifiedStream } from "./verified-stream.ts";
 
@@ -196,30 +196,41 @@ const DEFAULTS: StartOptions = { waitMs: 60_000, onWaiting: () => {} };
  * ConfigError for what the operator must change. Loads the client library, which nothing else does.
  */
 export async function openS3Objects(config: S3Config, options: Partial<StartOptions> = {}): Promise<Objects> {
-  const [{ GetObjectCommand, S3 }, { getSignedUrl }] = await Promise.all([
+  const [{ GetObjectCommand }, { getSignedUrl }] = await Promise.all([
     import("@aws-sdk/client-s3"),
     import("@aws-sdk/s3-request-presigner"),
   ]);
-  const clientFor = (endpoint: string): S3 =>
-    new S3({
-      endpoint,
-      region: config.region,
-      credentials: { accessKeyId: config.accessKeyId, secretAccessKey: config.secretAccessKey },
-      forcePathStyle: true,
-      maxAttempts: 3,
-      // Other stores than Amazon's take no checksums that S3 does not require; hashes are checked here.
-      requestChecksumCalculation: "WHEN_REQUIRED",
-      responseChecksumValidation: "WHEN_REQUIRED",
-      requestHandler: { connectionTimeout: 2000, httpAgent: { maxSockets: 256 }, httpsAgent: { maxSockets: 256 } },
-    });
-  const s3 = clientFor(config.endpointUrl);
+  const s3 = await clientOf(config, config.endpointUrl);
   const { bucket } = config;
   await ensureBucket(s3, config, { ...DEFAULTS, ...options });
-  const atPublic = clientFor(config.publicEndpointUrl);
+  const atPublic = await clientOf(config, config.publicEndpointUrl);
   return new S3Objects(new Bucket(s3, bucket), (key, { expiresS, contentType, contentDisposition }) => {
     const answer = { ResponseContentType: contentType, ResponseContentDisposition: contentDisposition };
     return getSignedUrl(atPublic, new GetObjectCommand({ Bucket: bucket, Key: key, ...answer }), {
       expiresIn: expiresS,
     });
+  });
+}
+
+/**
+ * Looks whether the bucket can be read and written, by an object that is removed again. What it found, in words; throws
+ * ConfigError that says why it can't be used. Makes no bucket.
+ */
+export async function inspectS3(config: S3Config): Promise<string> {
+  return inspectBucket(await clientOf(config, config.endpointUrl), config, `${INCOMING}${crypto.randomUUID()}`);
+}
+
+async function clientOf(config: S3Config, endpoint: string): Promise<S3> {
+  const { S3 } = await import("@aws-sdk/client-s3");
+  return new S3({
+    endpoint,
+    region: config.region,
+    credentials: { accessKeyId: config.accessKeyId, secretAccessKey: config.secretAccessKey },
+    forcePathStyle: true,
+    maxAttempts: 3,
+    // Other stores than Amazon's take no checksums that S3 does not require; hashes are checked here.
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    requestHandler: { connectionTimeout: 2000, httpAgent: { maxSockets: 256 }, httpsAgent: { maxSockets: 256 } },
   });
 }

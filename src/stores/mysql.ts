@@ -5,7 +5,7 @@ import { parseAddress } from "./mysql/address.ts";
 import { ask, connector, execute } from "./mysql/connect.ts";
 import { ConnectionLost, isConnectionOver, translated, wasUndone, whileRunning } from "./mysql/failure.ts";
 import { Pool } from "./mysql/pool.ts";
-import { startOn, type StartOptions } from "./mysql/start.ts";
+import { inspect, startOn, type Inspected, type StartOptions } from "./mysql/start.ts";
 import type { Dialect, Row, Sql, SqlValue, Statement } from "./sql.ts";
 
 const DIALECT: Dialect = {
@@ -126,4 +126,10 @@ export async function openMysql(url: string, options: Partial<StartOptions> = {}
   const connect = await connector(address);
   const { connection, maxTextBytes } = await startOn(address, connect, { ...DEFAULTS, ...options });
   return new MysqlDatabase(new Pool(connect, connection), maxTextBytes);
+}
+
+/** Looks at the database behind `mysql://…` and changes nothing. Throws ConfigError that says why it can't be used. */
+export async function inspectMysql(url: string): Promise<Inspected> {
+  const address = parseAddress(url);
+  return inspect(address, await connector(address), DEFAULTS.largestValueBytes);
 }

@@ -32,6 +32,29 @@ export async function ensureBucket(s3: S3, config: S3Config, { waitMs, onWaiting
   }
 }
 
+/** Lists the bucket, then writes and removes an object under `key`. Throws ConfigError that says why it can't be used. */
+export async function inspectBucket(s3: S3, config: S3Config, key: string): Promise<string> {
+  const { bucket: Bucket, endpointUrl } = config;
+  const abort = () => ({ abortSignal: AbortSignal.timeout(REQUEST_MS) });
+  let doing = "list";
+  try {
+    await s3.listObjectsV2({ Bucket, MaxKeys: 1 }, abort());
+    doing = "write to";
+    await s3.putObject({ Bucket, Key: key, Body: "written by sandbox doctor" }, abort());
+    doing = "delete from";
+    await s3.deleteObject({ Bucket, Key: key }, abort());
+    return `bucket ${Bucket} of ${endpointUrl} can be read and written`;
+  } catch (error) {
+    const fault = error as Fault;
+    if (fault.name === "NoSuchBucket")
+      return `${endpointUrl} has no bucket ${Bucket} yet, which is made at the first start`;
+    if (fault.name === "AccessDenied")
+      throw new ConfigError(`S3_ACCESS_KEY_ID=${config.accessKeyId} may not ${doing} bucket ${Bucket}`);
+    const why = fault.code ?? fault.name;
+    throw new ConfigError(refusal(config, fault) ?? `S3_ENDPOINT_URL=${endpointUrl} can't be reached: ${why}`);
+  }
+}
+
 async function lookAt(s3: S3, { bucket, region }: S3Config): Promise<void> {
   try {
     // Unlike a HEAD, this is refused with a reason.

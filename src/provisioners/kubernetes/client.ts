@@ -153,6 +153,19 @@ export class KubernetesClient {
     }
   }
 
+  /** Any other call of the API, as JSON, with the server's clock as it answered; null when it does not say. */
+  async call(method: "GET" | "POST", path: string, body?: object): Promise<{ body: unknown; serverMs: number | null }> {
+    const response = await this.#fetch(this.#server + path, {
+      method,
+      signal: AbortSignal.timeout(ANSWER_MS),
+      ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
+    });
+    const text = await response.text();
+    if (!response.ok) throw refusal(response.status, text);
+    const date = Date.parse(response.headers.get("date") ?? "");
+    return { body: JSON.parse(text) as unknown, serverMs: Number.isNaN(date) ? null : date };
+  }
+
   /** Credentials are taken anew each time: a service account's token is replaced within the hour. */
   async #fetch(url: string, init: RequestInit): Promise<Response> {
     const options: Parameters<KubeConfig["applyToHTTPSOptions"]>[0] = { headers: {} };

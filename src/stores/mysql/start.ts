@@ -56,6 +56,36 @@ export async function startOn(
   }
 }
 
+/** What a look at the server found: in words, and its clock when it answered. */
+export type Inspected = { found: string; serverMs: number };
+
+/** Looks whether the server can keep the records, and changes nothing. Throws ConfigError that says why it can't. */
+export async function inspect(
+  address: Address,
+  connect: () => Promise<Connection>,
+  largestValueBytes: number,
+): Promise<Inspected> {
+  let connection: Connection | null = null;
+  try {
+    connection = await connect();
+    await checkServer(address, connection, largestValueBytes);
+    const schema = await schemaVersion(connection);
+    const pending = pendingMigrations(MYSQL_MIGRATIONS, schema).length;
+    if (schema > 0) await checkColumns(address, connection);
+    const [row] = await ask(connection, "SELECT VERSION() AS version, UNIX_TIMESTAMP(NOW(3)) * 1000 AS now");
+    const state = pending === 0 ? `schema ${schema}` : `schema ${schema}, ${pending} migrations to come`;
+    const found = schema === 0 ? "no schema yet, made at the first start" : state;
+    return { found: `${address.shown} is ${String(row?.["version"])}, ${found}`, serverMs: Number(row?.["now"]) };
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const fault = error as Fault;
+    const why = fault.code ?? fault.message;
+    throw refusal(address, fault) ?? new ConfigError(`DATABASE_URL=${address.shown} can't be reached: ${why}`);
+  } finally {
+    connection?.destroy();
+  }
+}
+
 async function attempt(
   address: Address,
   connect: () => Promise<Connection>,
