@@ -3,12 +3,15 @@ import { AppError } from "../errors.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { isLive, type Execution, type ExecutionStore } from "./execution.ts";
 import { readJournal, type JournalEntry } from "./journal-entry.ts";
+import { recordedEvents } from "./recorded-events.ts";
 
 export type FollowDeps = { store: ExecutionStore; provisioner: Provisioner; changes: Changes<Execution> };
 
 /** How long a reader waits for news before it looks again, in milliseconds: for an executor to accept, for a row to end. */
 const ACCEPT_RECHECK_MS = 250;
 const END_RECHECK_MS = 50;
+/** How long a reader of what has ended waits for an executor that can't be reached, before the record must do. */
+const PATIENCE_MS = 12_000;
 
 /** See Executions.follow. */
 export async function* followExecution(
@@ -19,6 +22,7 @@ export async function* followExecution(
 ): AsyncGenerator<JournalEntry[]> {
   let seq = after;
   let current = execution;
+  let failedSinceMs: number | null = null;
   if (seq < 1) {
     yield [{ seq: 1, type: "status", json: JSON.stringify({ status: "pending", at: execution.created_at }) }];
     seq = 1;
@@ -31,6 +35,7 @@ export async function* followExecution(
         const last = batch.at(-1);
         if (last === undefined) continue;
         seq = last.seq;
+        failedSinceMs = null;
         if (last.type !== "end") {
           yield batch;
           continue;
@@ -42,7 +47,10 @@ export async function* followExecution(
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof AppError)) throw error;
-      if (error.code === "execution_not_found" && !isLive(current)) return yield [endOf(current, seq)];
+      if (!isLive(current) && isGone(error)) return yield* recordedEvents(current, seq);
+      failedSinceMs ??= performance.now();
+      if (!isLive(current) && performance.now() - failedSinceMs > PATIENCE_MS)
+        return yield* recordedEvents(current, seq);
     }
     await news;
     current = (await deps.store.get(current.id)) ?? gone(current.id);
@@ -71,8 +79,13 @@ async function waitForEnd(deps: FollowDeps, execution: Execution, signal: AbortS
   }
 }
 
+/** No executor has the journal (any more). */
+function isGone({ code }: AppError): boolean {
+  return code === "execution_not_found" || code === "session_not_found";
+}
+
 /**
- * The last entry, for a reader who had it already or whose journal no executor has (any more). It has the number of the
+ * The last entry, for a reader who had it already or whose execution no executor ever had. It has the number of the
  * journal's own; only where the executor was lost may readers have come further than what was stored.
  */
 function endOf(execution: Execution, seq: number): JournalEntry {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import type { JournalEntry } from "../../src/executions/journal-entry.ts";
+import { AppError } from "../../src/errors.ts";
 import { provenOutput } from "../e2e/client.ts";
 import { startApi, type Api } from "./fixture.ts";
 
@@ -111,6 +112,58 @@ describe("the stream", () => {
       expect(response.headers.get("Content-Type")).toBe(accept);
       expect(response.headers.get("Location")).toMatch(/\/api\/v1\/executions\/exec_/);
       expect(await response.text()).toContain('"status":"pending"');
+    }
+  });
+});
+
+describe("the stream of an execution whose journal is gone", () => {
+  const forgotten = async (code: string): Promise<string> => {
+    const { id } = await api.client.run(session, code);
+    await api.executor.deleteExecution(id as string);
+    return id as string;
+  };
+  const typesOf = (events: { seq: number; type: string }[]): string[] =>
+    events.map(({ seq, type }) => `${seq} ${type}`);
+
+  test("is whole and contiguous, from the record", async () => {
+    const code = 'out "a"\nerr "no"\nout "b"\nout "c"\nresult [1]';
+    const before = await api.client.allEvents(await api.client.submit(session, code));
+    const id = await forgotten(code);
+    const events = await api.client.allEvents(id);
+    expect(typesOf(events)).toEqual(["1 status", "2 status", "3 stdout", "4 stderr", "5 result", "6 end"]);
+    expect(provenOutput(events, "stdout")).toBe("abc");
+    expect(provenOutput(events, "stderr")).toBe("no");
+    expect(events[4]?.data).toEqual({ return_value: [1] });
+    expect(Object.keys(events[5]?.data ?? {})).toEqual(Object.keys(before.at(-1)?.data ?? {}));
+    expect(Array.from(events.slice(0, 2), ({ data }) => data["status"])).toEqual(["pending", "running"]);
+  });
+
+  test("has large output in pieces of whole characters", async () => {
+    const text = `${"x".repeat(65_535)}🎉${"é".repeat(70_000)}`;
+    const events = await api.client.allEvents(await forgotten(`out ${JSON.stringify(text)}`));
+    expect(events.length).toBeGreaterThan(5);
+    expect(provenOutput(events, "stdout")).toBe(text);
+  });
+
+  test("goes on after any number without a gap: the output again from its beginning, or the end alone", async () => {
+    const id = await forgotten('out "a"\nout "b"\nout "c"');
+    const after = async (seq: number): Promise<string[]> =>
+      typesOf(await Array.fromAsync(api.client.events(id, { after: seq })));
+    expect(await after(1)).toEqual(["2 status", "3 stdout", "4 end"]);
+    expect(await after(2)).toEqual(["3 stdout", "4 end"]);
+    expect(await after(4)).toEqual(["5 stdout", "6 end"]);
+    expect(await after(5)).toEqual(["6 end"]);
+    expect(await after(6)).toEqual(["6 end"]);
+  });
+
+  test("is that of the record also when its sandbox is gone", async () => {
+    const id = await api.client.submit(session, 'out "a"');
+    await api.client.allEvents(id);
+    api.executor.journalFailure = new AppError("session_not_found", "there is no Pod");
+    try {
+      expect(typesOf(await api.client.allEvents(id))).toEqual(["1 status", "2 status", "3 stdout", "4 end"]);
+    } finally {
+      api.executor.journalFailure = null;
     }
   });
 });

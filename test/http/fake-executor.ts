@@ -75,6 +75,8 @@ export class FakeExecutor implements Executor {
   readonly reads: string[] = [];
   /** When set, every call of files fails with it. */
   fileFailure: unknown = null;
+  /** When set, journals are answered with it. */
+  journalFailure: AppError | null = null;
   readonly #sandboxes = new Set<string>();
 
   health(): Promise<ExecutorHealth> {
@@ -156,6 +158,7 @@ export class FakeExecutor implements Executor {
   }
 
   journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    if (this.journalFailure !== null) throw this.journalFailure;
     return Promise.resolve(this.#journal(id).stream(after, signal));
   }
 
@@ -165,8 +168,13 @@ export class FakeExecutor implements Executor {
     return journal;
   }
 
-  output(): Promise<ExecutionOutput> {
-    return Promise.resolve({ stdout: "", stderr: "" });
+  output(id: string): Promise<ExecutionOutput> {
+    const output = { stdout: "", stderr: "" };
+    for (const line of this.#journal(id).lines) {
+      const [, stream, json = ""] = /^\d+ (stdout|stderr) (.*)$/s.exec(line) ?? [];
+      if (stream !== undefined) output[stream as "stdout"] += (JSON.parse(json) as { text: string }).text;
+    }
+    return Promise.resolve(output);
   }
 
   cancel(id: string): Promise<void> {
