@@ -33,6 +33,7 @@ export type HttpConfig = Pick<
   | "allowedHosts"
   | "corsOrigins"
   | "requestsPerMinute"
+  | "defaultTimeoutS"
   | "maxTimeoutS"
   | "maxBodyBytes"
   | "maxFileBytes"
@@ -73,7 +74,7 @@ export function endpointsOf(deps: ServerDeps): Endpoint[] {
     ...executionEndpoints(deps.executions, streams),
     ...eventEndpoints(deps.executions, streams),
     ...fileEndpoints(deps.workspaces, deps.sessions, config.maxFileBytes),
-    ...templateEndpoints(deps.templates),
+    ...templateEndpoints(deps.templates, config.defaultTimeoutS),
     ...keyEndpoints(deps.keys),
     ...healthEndpoints(deps.vitals),
     ...(deps.metrics === undefined ? [] : metricsEndpoints(deps.metrics)),

@@ -28,7 +28,9 @@ const changeable = {
   default_cpu_cores: Type.Optional(Type.Number({ minimum: 0.1, maximum: 4, default: 0.5 })),
   default_memory_mb: Type.Optional(Type.Integer({ minimum: 128, maximum: 8192, default: 512 })),
   default_disk_mb: Type.Optional(Type.Integer({ minimum: 256, maximum: 51_200, default: 1024 })),
-  default_timeout: Type.Optional(Type.Integer({ minimum: 60, maximum: 3600, default: 300, description: "Seconds." })),
+  default_timeout: Type.Optional(
+    Type.Integer({ minimum: 60, maximum: 3600, description: "Seconds; absent: the configured DEFAULT_TIMEOUT (300)." }),
+  ),
   default_env_vars: Type.Optional(EnvVars),
   warm_pool_size: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000, default: 0 })),
   preload_modules: Type.Optional(PreloadModules),
@@ -68,8 +70,9 @@ const TemplateView = Type.Object(
   { $id: "Template" },
 );
 
-/** Routes of templates, which all tenants share. */
-export function templateEndpoints(templates: Templates): Endpoint[] {
+/** Routes of templates, which all tenants share. `defaultTimeoutS` is the timeout of those that have none of their own. */
+export function templateEndpoints(templates: Templates, defaultTimeoutS: number): Endpoint[] {
+  const shapeTemplate = (template: Template) => shaped(template, defaultTimeoutS);
   const tag = "templates";
   const one = jsonAnswer("The template.", TemplateView);
 
@@ -139,7 +142,8 @@ export function templateEndpoints(templates: Templates): Endpoint[] {
   ];
 }
 
-function shapeTemplate(template: Template) {
+function shaped(template: Template, defaultTimeoutS: number) {
+  const timeout = template.default_timeout ?? defaultTimeoutS;
   return {
     id: template.id,
     name: template.name,
@@ -148,8 +152,8 @@ function shapeTemplate(template: Template) {
     default_cpu_cores: template.default_cpu_cores,
     default_memory_mb: template.default_memory_mb,
     default_disk_mb: template.default_disk_mb,
-    default_timeout: template.default_timeout,
-    default_timeout_sec: template.default_timeout,
+    default_timeout: timeout,
+    default_timeout_sec: timeout,
     default_env_vars: template.default_env_vars,
     warm_pool_size: template.warm_pool_size,
     preload_modules: template.preload_modules,

@@ -19,8 +19,8 @@ export type Template = {
   default_cpu_cores: number;
   default_memory_mb: number;
   default_disk_mb: number;
-  /** Seconds. Shown also as `default_timeout_sec`. */
-  default_timeout: number;
+  /** Seconds; null: the configured DEFAULT_TIMEOUT, whatever it is when a session is made. */
+  default_timeout: number | null;
   default_env_vars: Record<string, string>;
   warm_pool_size: number;
   /** Python modules of the image that its sandboxes import while idle, so that a program's import of them costs nothing. */

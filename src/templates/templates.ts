@@ -31,7 +31,6 @@ const DEFAULTS = {
   default_cpu_cores: 0.5,
   default_memory_mb: 512,
   default_disk_mb: 1024,
-  default_timeout: 300,
   warm_pool_size: 0,
   is_active: true,
 };
@@ -91,7 +90,7 @@ export class Templates {
       default_cpu_cores: input.default_cpu_cores ?? DEFAULTS.default_cpu_cores,
       default_memory_mb: input.default_memory_mb ?? DEFAULTS.default_memory_mb,
       default_disk_mb: input.default_disk_mb ?? DEFAULTS.default_disk_mb,
-      default_timeout: input.default_timeout ?? DEFAULTS.default_timeout,
+      default_timeout: input.default_timeout ?? null,
       default_env_vars: env,
       warm_pool_size: input.warm_pool_size ?? DEFAULTS.warm_pool_size,
       preload_modules: input.preload_modules ?? [],

@@ -52,6 +52,7 @@ function templateStoreContract(name: string, open: () => Promise<Stores>): void 
         name: "名前 'quoted' \"twice\" \\ %_ 🎉",
         image_url: "registry:5000/a/b@sha256:00",
         default_cpu_cores: 1.25,
+        default_timeout: null,
         default_env_vars: { A: "", B: "ü\n\t\u0000", C: "x".repeat(70_000) },
         warm_pool_size: 3,
         preload_modules: ["numpy", "os.path"],

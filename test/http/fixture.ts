@@ -49,6 +49,7 @@ const CONFIG: HttpConfig = {
   allowedHosts: [],
   corsOrigins: [],
   requestsPerMinute: null,
+  defaultTimeoutS: 300,
   maxTimeoutS: 3600,
   maxBodyBytes: 4 * 1024 * 1024,
   maxFileBytes: 8 * 1024 * 1024,

@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../src/config.ts";
 import { AppError } from "../../src/errors.ts";
+import { SQLITE_MIGRATIONS } from "../../src/stores/migrations/sqlite.ts";
 import type { Sql } from "../../src/stores/sql.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
 import { at, executionRecord, sessionRecord, templateRecord } from "../contracts/records.ts";
 import { sqlContract, storesOn } from "../contracts/sql.ts";
-import { storesContract } from "../contracts/stores.ts";
+import { codeOf, storesContract } from "../contracts/stores.ts";
 
 sqlContract("sqlite", async () => {
   const directory = await mkdtemp(join(tmpdir(), "sql-"));
@@ -51,6 +52,36 @@ describe("sqlite", () => {
   afterEach(async () => {
     await Promise.all(opened.splice(0).map((sql) => sql.close()));
     await rm(directory, { recursive: true });
+  });
+
+  test("templates of an older schema are there after an update; the first two follow DEFAULT_TIMEOUT unless changed", async () => {
+    const old = new Database(path);
+    old.run(
+      "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL)",
+    );
+    for (const { version, name, sql } of SQLITE_MIGRATIONS.filter((one) => one.version < 6)) {
+      old.run(sql);
+      old.run("INSERT INTO schema_migrations VALUES (?, ?, ?)", [version, name, at(0)]);
+    }
+    const rows: [string, string][] = [
+      ["python-basic", at(0)],
+      ["nodejs-basic", at(1)],
+      ["mine", at(0)],
+    ];
+    for (const [id, updatedAt] of rows) {
+      const values = [id, id, "i:1", "bun", 0.5, 512, 1024, 300, "{}", 0, 1, at(0), updatedAt, '["json"]', '["x.org"]'];
+      old.run(`INSERT INTO templates VALUES (${values.map(() => "?").join(", ")})`, values);
+    }
+    old.close();
+    const { templates } = storesOn(open());
+    const kept = { image_url: "i:1", runtime_type: "bun" as const, preload_modules: ["json"], network: ["x.org"] };
+    const record = (id: string, fields: object) => templateRecord({ id, name: id, ...kept, ...fields });
+    expect(await templates.list()).toEqual([
+      record("mine", { default_timeout: 300 }),
+      record("nodejs-basic", { default_timeout: 300, updated_at: at(1) }),
+      record("python-basic", { default_timeout: null }),
+    ]);
+    expect(await codeOf(templates.insert(record("other", { name: "mine" })))).toBe("template_exists");
   });
 
   test("records survive closing, and opening again changes nothing", async () => {

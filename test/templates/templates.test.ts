@@ -31,7 +31,7 @@ describe("create", () => {
       default_cpu_cores: 0.5,
       default_memory_mb: 512,
       default_disk_mb: 1024,
-      default_timeout: 300,
+      default_timeout: null,
       default_env_vars: {},
       warm_pool_size: 0,
       preload_modules: [],

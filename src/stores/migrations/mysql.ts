@@ -4,6 +4,7 @@ import network from "./mysql/0002_network.sql" with { type: "text" };
 import preload from "./mysql/0003_preload.sql" with { type: "text" };
 import templateNetwork from "./mysql/0004_template_network.sql" with { type: "text" };
 import upkeep from "./mysql/0005_upkeep.sql" with { type: "text" };
+import templateTimeout from "./mysql/0006_template_timeout.sql" with { type: "text" };
 
 /** Each of its statements can run again, because a server commits them one by one. */
 export const MYSQL_MIGRATIONS: readonly Migration[] = [
@@ -12,4 +13,5 @@ export const MYSQL_MIGRATIONS: readonly Migration[] = [
   { version: 3, name: "preload", sql: preload },
   { version: 4, name: "template_network", sql: templateNetwork },
   { version: 5, name: "upkeep", sql: upkeep },
+  { version: 6, name: "template_timeout", sql: templateTimeout },
 ];

@@ -4,6 +4,7 @@ import network from "./sqlite/0002_network.sql" with { type: "text" };
 import preload from "./sqlite/0003_preload.sql" with { type: "text" };
 import templateNetwork from "./sqlite/0004_template_network.sql" with { type: "text" };
 import upkeep from "./sqlite/0005_upkeep.sql" with { type: "text" };
+import templateTimeout from "./sqlite/0006_template_timeout.sql" with { type: "text" };
 
 export const SQLITE_MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "records", sql: records },
@@ -11,4 +12,5 @@ export const SQLITE_MIGRATIONS: readonly Migration[] = [
   { version: 3, name: "preload", sql: preload },
   { version: 4, name: "template_network", sql: templateNetwork },
   { version: 5, name: "upkeep", sql: upkeep },
+  { version: 6, name: "template_timeout", sql: templateTimeout },
 ];
