@@ -71,7 +71,6 @@ export interface ExecutionStore {
   update(id: string, fields: ExecutionFields, from: readonly ExecutionStatus[]): Promise<boolean>;
   /** Live executions of a session, or of a tenant's sessions. */
   countLive(by: { sessionId: string } | { tenant: string }): Promise<number>;
-  liveIds(sessionId: string): Promise<string[]>;
   /** Those of a session, some at a time, so that others are served meanwhile. */
   deleteBySession(sessionId: string): Promise<void>;
   /** Some at a time, as `deleteBySession`. */

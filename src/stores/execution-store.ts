@@ -176,11 +176,6 @@ export class SqlExecutionStore implements ExecutionStore {
     return Number(row?.["total"]);
   }
 
-  async liveIds(sessionId: string): Promise<string[]> {
-    const sql = `SELECT id FROM executions WHERE session_id = ? AND ${LIVE} ORDER BY seq`;
-    return (await this.#sql.query(sql, [sessionId])).map(idOf);
-  }
-
   async deleteBySession(sessionId: string): Promise<void> {
     const end = paging(this.#sql.dialect, { limit: AT_ONCE, offset: 0 });
     const sql = `SELECT id, ${BYTES} AS bytes FROM executions WHERE session_id = ? ORDER BY seq${end.sql}`;
