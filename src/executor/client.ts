@@ -1,7 +1,7 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
 import { withMember } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
-import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
+import { FILE_HANDLE, LOCAL_READER, REFUSAL_CODE } from "./protocol.ts";
 import type {
   EgressDecision,
   ExecutionOutput,
@@ -239,21 +239,32 @@ async function text(response: Response, maxBytes: number): Promise<string> {
 }
 
 async function refusalOf(response: Response): Promise<AppError> {
-  const { code, message } = parseRefusal(await text(response, MAX_REFUSAL_BYTES).catch(() => ""));
+  const body = await text(response, MAX_REFUSAL_BYTES).catch(() => "");
+  const refusal = parseRefusal(body) ?? parseCode(response.headers.get(REFUSAL_CODE));
   const retryAfter = Number(response.headers.get("retry-after") ?? Number.NaN);
   const options = Number.isNaN(retryAfter) ? {} : { retryAfterS: retryAfter };
-  if (code === undefined) return new AppError("internal", `the executor answered ${response.status}`, options);
-  return new AppError(code, message, options);
+  if (refusal === null) return new AppError("internal", `the executor answered ${response.status}`, options);
+  return new AppError(refusal.code, refusal.message, options);
 }
 
-function parseRefusal(text: string): { code?: ErrorCode; message: string } {
+type Refusal = { code: ErrorCode; message: string };
+
+function parseRefusal(text: string): Refusal | null {
   try {
     const { code, message } = JSON.parse(text) as { code?: unknown; message?: unknown };
-    if (typeof code === "string" && code in ERROR_STATUS) return { code: code as ErrorCode, message: String(message) };
+    return typeof code === "string" && code in ERROR_STATUS
+      ? { code: code as ErrorCode, message: String(message) }
+      : null;
   } catch {
-    // Not from an executor.
+    // Not from an executor, or an answer without a body.
+    return null;
   }
-  return { message: "" };
+}
+
+function parseCode(code: string | null): Refusal | null {
+  return code !== null && code in ERROR_STATUS
+    ? { code: code as ErrorCode, message: `the executor refuses it: ${code}` }
+    : null;
 }
 
 function unavailable(cause: unknown): AppError {

@@ -203,6 +203,8 @@ export type FileRead = { status: number; headers: Headers; body: Blob | Readable
  */
 export const FILE_HANDLE = "x-sandbox-file";
 export const LOCAL_READER = "x-sandbox-local";
+/** Code of a refusal, for the answer to a HEAD, which has no body. */
+export const REFUSAL_CODE = "x-sandbox-code";
 export const HANDED_OVER_MS = 30_000;
 
 /** A file of a version of a workspace: path as in FileEntry, permission bits such as "0644". */

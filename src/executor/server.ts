@@ -14,6 +14,7 @@ import {
   type LayerRequest,
   type PoolSpec,
   type SandboxSpec,
+  REFUSAL_CODE,
 } from "./protocol.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { TreeRoutes } from "./tree-routes.ts";
@@ -96,7 +97,8 @@ export class ExecutorServer {
     }
     if (error.status >= 500) this.#o.log.warn("request.refused", { code: error.code, error });
     const retryAfter = error.retryAfterS === undefined ? {} : { "Retry-After": String(error.retryAfterS) };
-    return Response.json({ code: error.code, message: error.message }, { status: error.status, headers: retryAfter });
+    const headers = { [REFUSAL_CODE]: error.code, ...retryAfter };
+    return Response.json({ code: error.code, message: error.message }, { status: error.status, headers });
   }
 
   async #route(request: Request): Promise<Response> {

@@ -167,6 +167,7 @@ function responsesOf(one: Endpoint, schemas: SchemaWriter): Operation["responses
   }
   const codes = new Set<ErrorCode>([...one.errors, ...ANYWHERE, ...(one.access === "public" ? [] : WITH_KEY)]);
   if (codes.has("executor_unavailable")) codes.add("draining");
+  if (one.query !== undefined) codes.add("validation_failed");
   for (const [status, grouped] of Map.groupBy(codes, (code) => ERROR_STATUS[code]))
     written[status] = withErrors(written[status], grouped, schemas);
   return written;

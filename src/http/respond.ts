@@ -53,7 +53,14 @@ async function answer(
     reply = errorReply(error, exchange.requestId, around.log);
   }
   if (request.method === "HEAD") await dropStream(reply);
-  const response = toResponse(around, exchange, reply);
+  let response: Response;
+  try {
+    response = toResponse(around, exchange, reply);
+  } catch (error) {
+    // A header that can't be sent, say: that is an error like any other.
+    reply = errorReply(error, exchange.requestId, around.log);
+    response = toResponse(around, exchange, reply);
+  }
   if (reply.finished === undefined) finish(around, endpoint, exchange, reply);
   else void follow(around, endpoint, exchange, reply, reply.finished);
   return response;

@@ -87,7 +87,7 @@ export function templateEndpoints(templates: Templates, defaultTimeoutS: number)
       errors: [...BODY_ERRORS, "bad_request", "invalid_environment", "template_exists"],
       async handle({ body }) {
         const template = await templates.create(body);
-        const headers = { Location: `/api/v1/templates/${template.id}` };
+        const headers = { Location: `/api/v1/templates/${encodeURIComponent(template.id.toWellFormed())}` };
         return { status: 201, json: shapeTemplate(template), headers };
       },
     }),

@@ -68,6 +68,7 @@ describe("bytes in and out", () => {
     const head = await client().raw("HEAD", `${files}/m/one`);
     expect(head.status).toBe(200);
     expect(head.headers.get("Content-Length")).toBe("5");
+    expect((await client().raw("HEAD", `${files}/m/none`)).status).toBe(404);
     expect([200, 204]).toContain(
       (
         await client().raw("POST", `${files}/mkdir`, JSON.stringify({ path: "n/e/w" }), {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 
 const BIN = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "sandbox-tests/python/bin");
@@ -14,13 +14,15 @@ export const toolsMissing =
 export const GOLDEN = join(import.meta.dir, "golden/openapi.json");
 export const RENEW = "bun src/main.ts openapi > test/openapi/golden/openapi.json";
 
-/** Runs a program of test/openapi/requirements.txt to its end. */
+/** Runs a program of test/openapi/requirements.txt to its end. schemathesis leaves what it found in `cwd`, and tries it again. */
 export async function runTool(
   program: string,
   args: string[],
   env: Record<string, string> = {},
+  cwd = tmpdir(),
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const child = Bun.spawn([join(BIN, program), ...args], {
+    cwd,
     env: { PATH: process.env.PATH ?? "", HOME: homedir(), ...env },
     stdin: "ignore",
     stdout: "pipe",
