@@ -28,6 +28,8 @@ import { SqlUpkeepStore } from "./stores/upkeep-store.ts";
 import { Templates } from "./templates/templates.ts";
 import { VERSION } from "./version.ts";
 import { ServiceVitals } from "./vitals.ts";
+import { collectStored } from "./workspaces/collect.ts";
+import { WorkspaceVersions } from "./workspaces/workspace-versions.ts";
 import { Workspaces } from "./workspaces/workspaces.ts";
 
 export type App = {
@@ -46,6 +48,10 @@ export type App = {
 /** A lease outlives three missed renewals. */
 const LEASE_MS = 15_000;
 const DRAIN_MS = 10_000;
+/** How long versions of workspaces that are about to be stored may take at a stop. */
+const STORE_MS = 5000;
+/** How often garbage is collected while a blob is kept for nobody. */
+const COLLECTIONS_A_GRACE = 24;
 
 /** Builds the service from its configuration and starts it. Throws ConfigError for what the operator must change. */
 export async function startApp(config: Config, log: Log): Promise<App> {
@@ -81,6 +87,8 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     changes: sessionChanges,
     clock,
   });
+  const stored = { objects: home.objects, sessions: sessionStore, log, graceMs: config.objectGraceMs };
+  const versions = provisioner.keepsWorkspaces ? null : new WorkspaceVersions({ ...stored, provisioner });
   const scheduler = new Scheduler({
     sessions: sessionStore,
     executions: executionStore,
@@ -104,7 +112,9 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     executionEnded: (execution) => {
       metrics.executionEnded(execution, clock.now());
       logEnd(log, execution);
+      versions?.mayHaveChanged(execution.session_id);
     },
+    storeFiles: async (session) => versions?.storeLast(session),
   });
   const sessions = new Sessions({
     store: sessionStore,
@@ -117,6 +127,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     clock,
     rules: sessionRules(config),
     owner,
+    forgetFiles: async (session) => versions?.forget(session),
     created: () => metrics.sessionCreated(),
   });
   const executions = new Executions({
@@ -149,13 +160,18 @@ export async function startApp(config: Config, log: Log): Promise<App> {
         executionMs: config.executionRetentionMs,
         forget: (id) => sessions.forget(id),
       }),
+      {
+        name: "garbage",
+        everyMs: config.objectGraceMs / COLLECTIONS_A_GRACE,
+        run: (signal) => collectStored(stored, signal),
+      },
     ],
   });
   const vitals = new ServiceVitals({ version: VERSION, home, scheduler });
   const server = createServer({
     sessions,
     executions,
-    workspaces: new Workspaces(sessions, provisioner),
+    workspaces: new Workspaces({ sessions, provisioner, objects: home.objects, versions }),
     templates,
     keys,
     vitals,
@@ -196,6 +212,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     server.drain();
     if (graceMs > 0) await delay(graceMs);
     await Promise.all([server.stop(DRAIN_MS), scheduler.stop(), upkeep.stop()]);
+    await versions?.stop(STORE_MS);
     await scheduler.handOver();
     await home.close();
     log.info("server.stopped");

@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import type { Objects } from "./objects/objects.ts";
 import type { Provisioner } from "./provisioners/provisioner.ts";
 import type { Sql } from "./stores/sql.ts";
+import { restoreWorkspace } from "./workspaces/restore.ts";
 
 /** What the service stands on: the only part of it that differs between one machine and a cluster. */
 export type Home = {
@@ -34,7 +35,8 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
   try {
     const sql = await openRecords(config, (error) => log.warn("database.waiting", { error }));
     const objects = await openObjects(config, directory, log);
-    const runner = config.provisioner === "local" ? await openLocal(config) : await openKubernetes(config, log);
+    const runner =
+      config.provisioner === "local" ? await openLocal(config) : await openKubernetes(config, objects, log);
     return {
       sql,
       objects,
@@ -96,7 +98,7 @@ async function openLocal(config: Config): Promise<Runner> {
   };
 }
 
-async function openKubernetes(config: Config, log: Log): Promise<Runner> {
+async function openKubernetes(config: Config, objects: Objects, log: Log): Promise<Runner> {
   const tokenSecret = config.executorTokenSecret;
   if (tokenSecret === null)
     throw new ConfigError("EXECUTOR_TOKEN_SECRET is unset: it is needed with PROVISIONER=kubernetes");
@@ -117,6 +119,7 @@ async function openKubernetes(config: Config, log: Log): Promise<Runner> {
       maxWaiting: config.maxWaitingPerSession,
       maxRunning: config.maxRunningPerSession,
       startTimeoutMs: config.creatingTimeoutMs,
+      restore: (session, executor) => restoreWorkspace(objects, session, executor),
     },
     log,
   );

@@ -1,6 +1,6 @@
-import { secret, text } from "./setting.ts";
+import { secret, text, whole } from "./setting.ts";
 
-/** Settings that only the cluster's home has. */
+/** Settings that concern the cluster's home, and stores that many processes share. */
 export const CLUSTER_SETTINGS = {
   databasePassword: secret(
     text("DATABASE_PASSWORD", /^\S{1,256}$/, "a password without spaces", {
@@ -17,6 +17,13 @@ export const CLUSTER_SETTINGS = {
   executorImage: text("EXECUTOR_IMAGE", /^\S{1,512}$/, "an image name", {
     default: "sandbox-control-plane:latest",
     about: "image with the executable, for Pods of images that lack it",
+  }),
+  objectGraceMs: whole("OBJECT_GRACE_SECONDS", {
+    default: 86_400,
+    min: 1,
+    max: 31_536_000,
+    scale: 1000,
+    about: "seconds for which a stored file that no workspace has is kept; presigned URLs work for at most half of it",
   }),
   runtimeClass: text("RUNTIME_CLASS", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "a RuntimeClass name", {
     default: null,

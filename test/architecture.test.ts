@@ -29,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   templates: [...BASE, "sessions", "executor/protocol"],
   sessions: [...BASE, "executions", "templates", "provisioners/provisioner", "executor/protocol"],
   executions: [...BASE, "sessions", "provisioners/provisioner", "executor/protocol"],
-  workspaces: [...BASE, "sessions", "provisioners/provisioner", "executor/protocol", "objects/objects"],
+  workspaces: [...BASE, "sessions", "provisioners/provisioner", "executor/protocol", "executor/byte-range", "objects"],
   keys: [...BASE],
   scheduler: [...BASE, "sessions", "executions", "templates", "provisioners/provisioner", "executor/protocol"],
   http: [...BASE, "config", "sessions", "executions", "templates", "workspaces", "keys", "executor/protocol"],

@@ -16,6 +16,7 @@ import type {
   PoolSpec,
   SandboxSpec,
   SandboxState,
+  TreeOptions,
   WorkspaceTree,
 } from "./protocol.ts";
 
@@ -145,9 +146,9 @@ export class HttpExecutor implements Executor {
     await this.#call(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
   }
 
-  async tree(sandboxId: string, options: { known: string | null; maxBytes: number }): Promise<WorkspaceTree | null> {
+  async tree(sandboxId: string, options: TreeOptions): Promise<WorkspaceTree | null> {
     const query = new URLSearchParams({ known: options.known ?? "", max_bytes: String(options.maxBytes) });
-    const response = await this.#call(`/sandboxes/${sandboxId}/tree?${query.toString()}`);
+    const response = await this.#call(`/sandboxes/${sandboxId}/tree?${query.toString()}`, { signal: options.signal });
     return response.status === 304 ? null : this.#read(response);
   }
 

@@ -1,5 +1,6 @@
 import { closeSync, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
+import { partOf } from "./byte-range.ts";
 import { FILE_HANDLE, HANDED_OVER_MS, LOCAL_READER } from "./protocol.ts";
 
 const readAt = promisify(read);
@@ -16,57 +17,21 @@ export function fileResponse(
   headers: Headers,
   signal?: AbortSignal,
 ): Response {
-  const etag = `"${etagOf(stats)}"`;
-  const common = {
-    ETag: etag,
-    "Last-Modified": stats.mtime.toUTCString(),
-    "Accept-Ranges": "bytes",
-    "Content-Type": "application/octet-stream",
-  };
-  const answer = (status: number, more: Record<string, string>): Response => {
+  const part = partOf(headers, { etag: `"${etagOf(stats)}"`, size: stats.size, modified: stats.mtime });
+  const { status, start, end } = part;
+  if (method === "HEAD" || status === 304 || status === 416) {
     closeSync(fd);
-    return new Response(null, { status, headers: { ...common, ...more } });
-  };
-  if (matches(headers.get("if-none-match"), etag)) return answer(304, {});
-  const range =
-    headers.get("if-range") === null || headers.get("if-range") === etag
-      ? rangeOf(headers.get("range"), stats.size)
-      : null;
-  if (range === "unsatisfiable") return answer(416, { "Content-Range": `bytes */${stats.size}` });
-  const { start, end } = range ?? { start: 0, end: stats.size };
-  const more: Record<string, string> = { "Content-Length": String(end - start) };
-  if (range !== null) more["Content-Range"] = `bytes ${start}-${end - 1}/${stats.size}`;
-  const status = range === null ? 200 : 206;
-  if (method === "HEAD") return answer(status, more);
+    return new Response(null, { status, headers: part.headers });
+  }
   if (headers.has(LOCAL_READER)) {
     setTimeout(() => closeSync(fd), HANDED_OVER_MS).unref();
     const handle = `/proc/${process.pid}/fd/${fd} ${start} ${end}`;
     return new Response(null, {
       status,
-      headers: { ...common, ...more, "Content-Length": "0", [FILE_HANDLE]: handle },
+      headers: { ...part.headers, "Content-Length": "0", [FILE_HANDLE]: handle },
     });
   }
-  return new Response(bodyOf(fd, start, end, signal), { status, headers: { ...common, ...more } });
-}
-
-function matches(header: string | null, etag: string): boolean {
-  return (
-    header !== null && header.split(",").some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag)
-  );
-}
-
-/** Null: no range, or one that is ignored because it is not a single byte range. */
-function rangeOf(header: string | null, size: number): { start: number; end: number } | "unsatisfiable" | null {
-  const [, first = "", last = ""] = /^bytes=(\d*)-(\d*)$/.exec(header ?? "") ?? [];
-  if (first === "" && last === "") return null;
-  if (first === "") {
-    const start = Math.max(0, size - Number(last));
-    return start < size ? { start, end: size } : "unsatisfiable";
-  }
-  const start = Number(first);
-  const end = last === "" ? size : Math.min(size, Number(last) + 1);
-  if (last !== "" && Number(last) < start) return null;
-  return start < size ? { start, end } : "unsatisfiable";
+  return new Response(bodyOf(fd, start, end, signal), { status, headers: part.headers });
 }
 
 /**

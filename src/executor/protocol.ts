@@ -220,6 +220,8 @@ export type WorkspaceContent = {
 /** `tag` names this very content. `skipped`: entries that no version keeps, such as pipes and files closed by their mode. */
 export type WorkspaceTree = WorkspaceContent & { tag: string; skipped: number };
 
+export type TreeOptions = { known: string | null; maxBytes: number; signal?: AbortSignal };
+
 export type FileWritten = { path: string; size: number; created: boolean };
 
 export type Check = { name: string; ok: boolean; found: string; remedy?: string };
@@ -275,7 +277,7 @@ export interface Executor {
   moveFile(sandboxId: string, from: string, to: string): Promise<void>;
   makeDirectory(sandboxId: string, path: string): Promise<void>;
   /** All of a workspace; null when its tag is `known`. `body_too_large` past `maxBytes` or too many entries. */
-  tree(sandboxId: string, options: { known: string | null; maxBytes: number }): Promise<WorkspaceTree | null>;
+  tree(sandboxId: string, options: TreeOptions): Promise<WorkspaceTree | null>;
   /** Fills a workspace with an archive (archive.ts). `session_exists` once its sandbox is there. */
   restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void>;
   /** Ends every sandbox and the executor itself. */

@@ -12,6 +12,7 @@ const CHUNK_BYTES = 256 * 1024;
 
 /** `blobs/<2 digits>/<62 digits>`, `manifests/<workspace>/<version>.json`, and `incoming/` for what is being written. */
 class DiskObjects implements Objects {
+  readonly givesUrls = false;
   readonly #path: string;
   /** One by one what gives a blob its time, and what deletes it for its time. */
   readonly #turns = new Turns();

@@ -73,6 +73,8 @@ export interface Objects {
   blobs(): AsyncIterable<BlobListing>;
   /** Removes what was begun before then and never came to its end. */
   removeUnfinished(begunBeforeMs: number): Promise<void>;
+  /** Whether `presign` can give URLs. */
+  readonly givesUrls: boolean;
   /** A URL from which anybody can download the blob; null when there is no such blob or the store gives no URLs. */
   presign(sha256: string, options: PresignOptions): Promise<string | null>;
 

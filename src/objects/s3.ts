@@ -31,6 +31,7 @@ type PresignUrl = (key: string, options: PresignOptions) => Promise<string>;
  * delete; the blob is there while one of them is. Any number of processes may use the bucket.
  */
 class S3Objects implements Objects {
+  readonly givesUrls = true;
   readonly #bucket: Bucket;
   readonly #presignUrl: PresignUrl;
 

@@ -12,6 +12,8 @@ export type Provisioned = {
 
 /** Makes and finds the executors that hold sandboxes. Everything is named after the session id, so a repeat is harmless. */
 export interface Provisioner {
+  /** Workspaces stay after their sandbox until they are deleted; else their versions must be kept elsewhere. */
+  readonly keepsWorkspaces: boolean;
   /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx means that it never will. */
   ensure(session: Session): Promise<Provisioned>;
   /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */

@@ -22,6 +22,8 @@ export type ReconcilerDeps = {
   creatingTimeoutMs: number;
   bounds: LifetimeBounds;
   installer: DependencyInstaller;
+  /** Stores the files of a session that has ended where they end with its sandbox, which is released then. */
+  storeFiles(session: Session): Promise<void>;
   /** Has the session reconciled again. */
   again(id: string): Promise<void>;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
@@ -41,12 +43,15 @@ export class SessionReconciler {
     this.#d = deps;
   }
 
-  /** `sandboxLost`: its sandbox is known to be gone, so a running session gets a new one on the same workspace. */
-  async step(id: string, sandboxLost = false): Promise<void> {
+  /**
+   * `sandboxLost`: its sandbox is known to be gone, so a running session gets a new one on the same workspace. `filesGo`: the
+   * files of one that has ended need not be kept.
+   */
+  async step(id: string, sandboxLost = false, filesGo = false): Promise<void> {
     const session = await this.#d.sessions.get(id);
     if (session === null) return;
     if (session.status === "creating") return this.#create(session);
-    if (session.status !== "running") return this.#release(session);
+    if (session.status !== "running") return this.#release(session, filesGo);
     if (Date.parse(session.expires_at) <= this.#d.clock.now().getTime()) return this.#expire(session);
     if (sandboxLost) await this.#recover(session);
   }
@@ -173,7 +178,8 @@ export class SessionReconciler {
     await this.#release(session);
   }
 
-  async #release(session: Session): Promise<void> {
+  async #release(session: Session, filesGo = false): Promise<void> {
+    if (!filesGo) await this.#d.storeFiles(session);
     await this.#d.provisioner.release(session.id, { deleteWorkspace: false });
     await this.#d.sessions.release(session.id, this.#d.owner);
   }

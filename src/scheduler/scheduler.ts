@@ -35,6 +35,8 @@ export type SchedulerDeps = {
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;
   installer: DependencyInstaller;
+  /** Stores the files of a session that has ended where they end with its sandbox, which is released then. */
+  storeFiles(session: Session): Promise<void>;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
   /** Called for each thing that was not as the rows say and was put right. */
@@ -107,8 +109,8 @@ export class Scheduler implements Wakeups {
       log.warn("scheduler.not_handed_over", { error: reason, note: "others take the work when the leases end" });
   }
 
-  async session(id: string): Promise<void> {
-    await this.#step(id, false);
+  async session(id: string, { filesGo }: { filesGo: boolean } = { filesGo: false }): Promise<void> {
+    await this.#step(id, false, filesGo);
     const row = await this.#d.sessions.get(id);
     if (row === null || isLive(row)) return;
     const ends = [...this.#followed.values()]
@@ -133,10 +135,10 @@ export class Scheduler implements Wakeups {
   }
 
   /** Steps of one session never overlap; a failed one is logged and found again by the resync. */
-  #step(id: string, sandboxLost: boolean): Promise<void> {
+  #step(id: string, sandboxLost: boolean, filesGo = false): Promise<void> {
     const before = this.#steps.get(id) ?? Promise.resolve();
     const step = before
-      .then(() => this.#reconciler.step(id, sandboxLost))
+      .then(() => this.#reconciler.step(id, sandboxLost, filesGo))
       .catch((error: unknown) => this.#d.log.warn("session.step_failed", { session_id: id, error }))
       .finally(() => {
         if (this.#steps.get(id) === step) this.#steps.delete(id);
@@ -194,10 +196,11 @@ export class Scheduler implements Wakeups {
     }
     for (const id of existing.keys()) {
       const row = await this.#d.sessions.get(id);
-      if (row !== null && isLive(row)) continue;
+      if (row !== null && (isLive(row) || this.#steps.has(id))) continue;
       this.#d.log.info("sandbox.orphan_released", { session_id: id });
       this.#d.corrected("orphan_released");
-      await this.#d.provisioner.release(id, { deleteWorkspace: row === null });
+      if (row === null) await this.#d.provisioner.release(id, { deleteWorkspace: true });
+      else void this.#step(id, false);
     }
   }
 

@@ -76,6 +76,8 @@ export type SessionsDeps = {
   rules: SessionRules;
   /** Name of this process in leases. */
   owner: string;
+  /** Removes what is kept of the session's files beside its sandbox. Idempotent. */
+  forgetFiles(session: Session): Promise<void>;
   /** Called for every session that was recorded. */
   created(session: Session): void;
 };
@@ -197,29 +199,32 @@ export class Sessions {
   /** Ends the sandbox and its executions; the record stays. Idempotent. */
   async terminate(tenant: string, id: string): Promise<Session> {
     await this.get(tenant, id);
-    await this.#end(id);
+    await this.#end(id, { filesGo: false });
     return this.get(tenant, id);
   }
 
-  async #end(id: string): Promise<void> {
+  async #end(id: string, options: { filesGo: boolean }): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { status: "terminated" as const, completed_at: at, updated_at: at };
     if (await this.#d.store.update(id, fields, LIVE_STATUSES)) {
       const ended = await this.#d.store.get(id);
       if (ended !== null) this.#d.changes.notify(id, ended);
     }
-    await this.#d.wakeups.session(id);
+    await this.#d.wakeups.session(id, options);
   }
 
   /** Ends the session and forgets it: sandbox, files, executions and record. */
   async delete(tenant: string, id: string): Promise<void> {
-    await this.terminate(tenant, id);
+    await this.get(tenant, id);
+    await this.#end(id, { filesGo: true });
     await this.forget(id);
   }
 
   /** Removes all that is kept of a session that has ended. The record goes last, so a part that failed can be repeated. */
   async forget(id: string): Promise<void> {
     await this.#d.provisioner.release(id, { deleteWorkspace: true });
+    const session = await this.#d.store.get(id);
+    if (session !== null) await this.#d.forgetFiles(session);
     await this.#d.executions.deleteBySession(id);
     await this.#d.store.delete(id);
   }

@@ -1,40 +1,87 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import type { Executor, FileEntry, FileRead, FileWritten } from "../executor/protocol.ts";
+import type { Objects } from "../objects/objects.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
-import type { Session } from "../sessions/session.ts";
+import { isLive, type Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
+import { StoredFiles } from "./stored-files.ts";
+import { within } from "./within.ts";
+import type { WorkspaceVersions } from "./workspace-versions.ts";
+
+export type WorkspacesDeps = {
+  sessions: Pick<Sessions, "get" | "settled" | "touch">;
+  provisioner: Pick<Provisioner, "executorOf">;
+  objects: Objects;
+  /** Null where workspaces stay by themselves until they are deleted. */
+  versions: WorkspaceVersions | null;
+};
+
+/** A file in the object store, as anybody can download it until `expiresAt`. */
+export type PresignedFile = { url: string; expiresAt: Date; size: number };
+
+/** How long a call waits for a session's sandbox, at its start and when it was lost. */
+const READY_MS = 30_000;
+const ASK_MS = 2000;
+const RETRY_MS = 100;
 
 /**
  * The operations on a session's files. Paths are relative to the workspace; one that is absolute or leaves it is
  * `invalid_path`, one that is not there `file_not_found`, another tenant's session `session_not_found`. The files of an
- * ended session can be read until it is deleted, and no longer changed (`session_ended`).
+ * ended session can be read until it is deleted, and no longer changed (`session_ended`). A change that was answered
+ * survives the sandbox: where workspaces end with it, it is stored before.
  */
 export class Workspaces {
-  readonly #sessions: Sessions;
-  readonly #provisioner: Provisioner;
+  readonly #d: WorkspacesDeps;
 
-  constructor(sessions: Sessions, provisioner: Provisioner) {
-    this.#sessions = sessions;
-    this.#provisioner = provisioner;
-  }
-
-  async #executorOf(tenant: string, sessionId: string): Promise<Executor> {
-    await this.#settled(tenant, sessionId);
-    return this.#provisioner.executorOf(sessionId);
-  }
-
-  async #executorToChange(tenant: string, sessionId: string): Promise<Executor> {
-    const { status } = await this.#settled(tenant, sessionId);
-    if (status === "failed" || status === "terminated")
-      throw new AppError("session_ended", `session ${sessionId} is ${status}`);
-    return this.#provisioner.executorOf(sessionId);
+  constructor(deps: WorkspacesDeps) {
+    this.#d = deps;
   }
 
   async #settled(tenant: string, sessionId: string): Promise<Session> {
-    let session = await this.#sessions.get(tenant, sessionId);
-    if (session.status === "creating") session = await this.#sessions.settled(tenant, sessionId, 30_000);
-    await this.#sessions.touch(session);
+    let session = await this.#d.sessions.get(tenant, sessionId);
+    if (session.status === "creating") session = await this.#d.sessions.settled(tenant, sessionId, READY_MS);
+    await this.#d.sessions.touch(session);
     return session;
+  }
+
+  /** Who answers for the files as they are now. */
+  async #sourceOf(session: Session): Promise<Pick<Executor, "listFiles" | "readFile">> {
+    const { versions, objects } = this.#d;
+    if (versions === null || isLive(session)) return this.#executorOf(session);
+    return new StoredFiles(objects, await versions.last(session));
+  }
+
+  /** Where workspaces end with their sandbox, it may just be made again from the last version. */
+  async #executorOf(session: Session): Promise<Executor> {
+    const { versions, provisioner } = this.#d;
+    if (versions === null) return provisioner.executorOf(session.id);
+    let failure: unknown;
+    for (const end = performance.now() + READY_MS; performance.now() < end; await delay(RETRY_MS)) {
+      try {
+        const executor = await provisioner.executorOf(session.id);
+        const present = await within(ASK_MS, executor.listSandboxes());
+        if (present?.some(({ id }) => id === session.id) === true) return executor;
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw new AppError("executor_unavailable", "the session's sandbox is not there", {
+      cause: failure,
+      retryAfterS: 1,
+    });
+  }
+
+  /** Runs `change` on the workspace of a live session, and stores what it did. */
+  async #change<T>(tenant: string, sessionId: string, change: (executor: Executor) => Promise<T>): Promise<T> {
+    const session = await this.#settled(tenant, sessionId);
+    if (!isLive(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
+    const changed = await change(await this.#executorOf(session));
+    await this.#d.versions?.store(sessionId).catch((error: unknown) => {
+      // No version of it can be kept; an execution of the session is told nothing of it either.
+      if (!(error instanceof AppError && error.code === "body_too_large")) throw error;
+    });
+    return changed;
   }
 
   /** What lies at `path`: the file itself, or a directory's entries (with `recursive` all below it), at most `limit`. */
@@ -44,7 +91,8 @@ export class Workspaces {
     path: string,
     options: { recursive: boolean; limit: number },
   ): Promise<FileEntry[]> {
-    return (await this.#executorOf(tenant, sessionId)).listFiles(sessionId, path, options);
+    const session = await this.#settled(tenant, sessionId);
+    return (await this.#sourceOf(session)).listFiles(sessionId, path, options);
   }
 
   /** The answer to the GET or HEAD with `headers`; status 416 is for the caller to turn into an error. */
@@ -56,29 +104,58 @@ export class Workspaces {
     headers: Headers,
     signal?: AbortSignal,
   ): Promise<FileRead> {
-    return (await this.#executorOf(tenant, sessionId)).readFile(sessionId, path, method, headers, signal);
+    const session = await this.#settled(tenant, sessionId);
+    return (await this.#sourceOf(session)).readFile(sessionId, path, method, headers, signal);
+  }
+
+  /**
+   * A URL from which anybody can download the file as it is now, for `expiresS` seconds. `not_implemented` where the object
+   * store gives no URLs.
+   */
+  async presign(
+    tenant: string,
+    sessionId: string,
+    path: string,
+    options: { expiresS: number; contentDisposition: string },
+  ): Promise<PresignedFile> {
+    const session = await this.#settled(tenant, sessionId);
+    if (!this.#d.objects.givesUrls)
+      throw new AppError("not_implemented", "this server's object store has no presigned URLs");
+    const { sha256, size } = await this.#stored(session, path);
+    const expiresAt = new Date(Date.now() + options.expiresS * 1000);
+    const url = await this.#d.objects.presign(sha256, { ...options, contentType: "application/octet-stream" });
+    if (url === null) throw new AppError("internal", "a stored file is not in the store");
+    return { url, expiresAt, size };
+  }
+
+  /** The blob of a file; that of a workspace which is there is put into the store first. */
+  async #stored(session: Session, path: string): Promise<{ sha256: string; size: number }> {
+    const source = await this.#sourceOf(session);
+    if (source instanceof StoredFiles) return source.fileAt(path);
+    const { body } = await source.readFile(session.id, path, "GET", new Headers());
+    return this.#d.objects.put(body instanceof ReadableStream ? body : (body ?? new Blob([])).stream());
   }
 
   /** Stores a body atomically. Past `limitBytes` it is `body_too_large`, past the disk limit `disk_full`; nothing stays. */
-  async write(
+  write(
     tenant: string,
     sessionId: string,
     path: string,
     body: ReadableStream<Uint8Array>,
     limitBytes: number,
   ): Promise<FileWritten> {
-    return (await this.#executorToChange(tenant, sessionId)).writeFile(sessionId, path, body, limitBytes);
+    return this.#change(tenant, sessionId, (executor) => executor.writeFile(sessionId, path, body, limitBytes));
   }
 
   async remove(tenant: string, sessionId: string, path: string): Promise<void> {
-    await (await this.#executorToChange(tenant, sessionId)).removeFile(sessionId, path);
+    await this.#change(tenant, sessionId, (executor) => executor.removeFile(sessionId, path));
   }
 
   async move(tenant: string, sessionId: string, from: string, to: string): Promise<void> {
-    await (await this.#executorToChange(tenant, sessionId)).moveFile(sessionId, from, to);
+    await this.#change(tenant, sessionId, (executor) => executor.moveFile(sessionId, from, to));
   }
 
   async makeDirectory(tenant: string, sessionId: string, path: string): Promise<void> {
-    await (await this.#executorToChange(tenant, sessionId)).makeDirectory(sessionId, path);
+    await this.#change(tenant, sessionId, (executor) => executor.makeDirectory(sessionId, path));
   }
 }

@@ -21,6 +21,7 @@ const OPTIONS = {
   tokenSecret: "a secret of this test alone, long enough",
   maxRunning: 8,
   startTimeoutMs: 60_000,
+  restore: () => Promise.resolve(),
 };
 
 let count = 0;

@@ -59,6 +59,7 @@ describe("defaults", () => {
       databasePassword: null,
       executorTokenSecret: null,
       executorImage: "sandbox-control-plane:latest",
+      objectGraceMs: 86_400_000,
       runtimeClass: null,
     });
   });

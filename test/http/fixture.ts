@@ -5,6 +5,7 @@ import { Executions } from "../../src/executions/executions.ts";
 import { createServer, type HttpConfig, type HttpServer, type ServerDeps } from "../../src/http/server.ts";
 import { Keys } from "../../src/keys/keys.ts";
 import { createLog } from "../../src/log.ts";
+import type { Objects } from "../../src/objects/objects.ts";
 import type { Provisioner } from "../../src/provisioners/provisioner.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import type { Session } from "../../src/sessions/session.ts";
@@ -82,12 +83,14 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     bounds,
     executionEnded: () => {},
     corrected: () => {},
+    storeFiles: () => Promise.resolve(),
     sandboxMade: () => {},
     templates: templateStore,
   });
   const sessions = new Sessions({
     installer,
     created: () => {},
+    forgetFiles: () => Promise.resolve(),
     ...common,
     store: stores.sessions,
     executions: stores.executions,
@@ -121,7 +124,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const deps: ServerDeps = {
     sessions,
     executions,
-    workspaces: new Workspaces(sessions, provisioner),
+    workspaces: new Workspaces({ sessions, provisioner, objects: NO_OBJECTS, versions: null }),
     templates,
     keys: new Keys({ store: new SqlKeyStore(sql), clock, configured: options.apiKeys ?? [] }),
     vitals: {
@@ -153,8 +156,12 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   };
 }
 
+/** A store that is never used: workspaces stay, and there are no URLs. */
+const NO_OBJECTS = { givesUrls: false } as Objects;
+
 function provisionerOf(executor: FakeExecutor): Provisioner {
   return {
+    keepsWorkspaces: true,
     checkImage: () => Promise.resolve(),
     ensure: async (session) => ({
       executor,

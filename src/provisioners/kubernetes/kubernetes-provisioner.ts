@@ -16,6 +16,8 @@ import { ENSURE_MS, SessionPods, type SessionPodsOptions } from "./session-pods.
 export type KubernetesProvisionerOptions = SessionPodsOptions & {
   /** Executions that run at once in a session. */
   maxRunning: number;
+  /** Fills the workspace of a session that ran before, in an executor that may be new. */
+  restore(session: Session, executor: Executor): Promise<void>;
 };
 
 /** How long the executor may take to end a sandbox that is released, before its Pod is deleted all the same. */
@@ -24,6 +26,7 @@ const SYNC_MS = 10_000;
 
 /** The cluster: one Pod a session, with an executor in it that keeps its one sandbox. */
 export class KubernetesProvisioner implements Provisioner {
+  readonly keepsWorkspaces = false;
   readonly #client: KubernetesClient;
   readonly #options: KubernetesProvisionerOptions;
   readonly #watch: PodWatch;
@@ -57,8 +60,16 @@ export class KubernetesProvisioner implements Provisioner {
     } while (!(await this.#executors.answers(pod, limit)));
     const readyMs = performance.now();
     const executor = this.#executors.at(pod);
+    // Files come before anything can run: a session that is new has none.
+    if (session.status === "running") await this.#options.restore(session, executor);
+    const restoredMs = performance.now();
     const sandbox = await executor.createSandbox(session.id, sandboxSpec(session, this.#options.maxRunning));
-    const timing = { ...sandbox.timing, pod: runningMs - startedMs, executor: readyMs - runningMs };
+    const timing = {
+      ...sandbox.timing,
+      pod: runningMs - startedMs,
+      executor: readyMs - runningMs,
+      restore: restoredMs - readyMs,
+    };
     return {
       executor,
       sandbox: { ...sandbox, timing },

@@ -19,6 +19,7 @@ export type LocalProvisionerDeps = {
 
 /** The edge: one executor process on this host keeps every sandbox. A dead one is started again at the next use. */
 export class LocalProvisioner implements Provisioner {
+  readonly keepsWorkspaces = true;
   readonly #d: LocalProvisionerDeps;
   #executor: Promise<Executor> | null = null;
   #told: { pools: string; executor: Executor | null } = { pools: "[]", executor: null };

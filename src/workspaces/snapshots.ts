@@ -1,0 +1,222 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { AppError } from "../errors.ts";
+import type { Executor, WorkspaceTree } from "../executor/protocol.ts";
+import type { Log } from "../log.ts";
+import type { Manifest, Objects } from "../objects/objects.ts";
+import { latestVersion, storeVersion } from "../objects/versions.ts";
+import type { Provisioner } from "../provisioners/provisioner.ts";
+import { parseSize } from "../sessions/limits.ts";
+import { type Session, type SessionStore } from "../sessions/session.ts";
+import { storedName } from "./stored-name.ts";
+
+export type SnapshotsDeps = {
+  objects: Objects;
+  provisioner: Pick<Provisioner, "executorOf">;
+  sessions: Pick<SessionStore, "get">;
+  log: Log;
+  /** As the collections of garbage have it. */
+  graceMs: number;
+};
+
+type Queued = {
+  running: Promise<void> | null;
+  next: Promise<void> | null;
+  timer: ReturnType<typeof setTimeout> | null;
+};
+
+/** Snapshots that are taken at once. */
+const CONCURRENCY = 4;
+/** How long after an execution its files are stored: others that end meanwhile share the version. */
+const SOON_MS = 250;
+const RETRY_MS = { first: 2000, longest: 60_000 };
+/** Sessions whose last version is remembered, so that what did not change need not be read. */
+const MAX_KNOWN = 1000;
+/** How often another replica may store a version first. */
+const MAX_RACES = 20;
+/** How long an executor may take to tell what there is, and with how many bytes a millisecond it must send them. */
+const TREE_MS = 60_000;
+const LEAST_BYTES_A_MS = 1000;
+/** Versions of a workspace that stay: whoever reads the one before the last can end. */
+const KEPT_VERSIONS = 2;
+
+/**
+ * Stores versions of workspaces that end with their sandbox. One snapshot at a time a session: whoever asks meanwhile shares
+ * the next. A version is never older than one before it, whichever replica stored that.
+ */
+export class Snapshots {
+  readonly #d: SnapshotsDeps;
+  readonly #sessions = new Map<string, Queued>();
+  readonly #known = new Map<string, { tag: string; version: number }>();
+  readonly #waiting: (() => void)[] = [];
+  #taken = 0;
+  #isStopping = false;
+
+  constructor(deps: SnapshotsDeps) {
+    this.#d = deps;
+  }
+
+  /** Has a version stored shortly, and again later when that fails while the session lives. */
+  soon(sessionId: string, afterMs = SOON_MS): void {
+    const queued = this.#queued(sessionId);
+    if (this.#isStopping || queued.next !== null || queued.timer !== null) return;
+    const retryMs = afterMs === SOON_MS ? RETRY_MS.first : Math.min(afterMs * 2, RETRY_MS.longest);
+    queued.timer = setTimeout(() => {
+      queued.timer = null;
+      this.now(sessionId).catch((error: unknown) => this.#failed(sessionId, error, retryMs));
+    }, afterMs);
+  }
+
+  #failed(sessionId: string, error: unknown, retryMs: number): void {
+    this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
+    if (isFinal(error)) return;
+    this.soon(sessionId, retryMs);
+  }
+
+  /** Resolves when a version is stored that has all that was in the workspace at the call. Throws AppError. */
+  now(sessionId: string): Promise<void> {
+    const queued = this.#queued(sessionId);
+    if (queued.next !== null) return queued.next;
+    const before = queued.running ?? Promise.resolve();
+    const next = before
+      .catch(() => {})
+      .then(() => {
+        queued.running = next;
+        queued.next = null;
+        return this.#inTurn(() => this.#store(sessionId));
+      })
+      .finally(() => {
+        queued.running = null;
+        this.#forgetIdle(sessionId);
+      });
+    queued.next = next;
+    return next;
+  }
+
+  /** Stores what waits for its time, and takes no more of it. Resolves when it is stored, or after `waitMs` milliseconds. */
+  async stop(waitMs: number): Promise<void> {
+    this.#isStopping = true;
+    const due = [...this.#sessions].filter(([, { timer }]) => timer !== null);
+    for (const [, { timer }] of due) clearTimeout(timer ?? undefined);
+    const running = [...this.#sessions.values()].flatMap(({ running, next }) => [running, next]);
+    const stored = Promise.allSettled([...running, ...due.map(([id]) => this.now(id))]);
+    const enough = new AbortController();
+    await Promise.race([stored, delay(waitMs, undefined, { signal: enough.signal }).catch(() => {})]);
+    enough.abort();
+  }
+
+  #queued(sessionId: string): Queued {
+    const queued = this.#sessions.get(sessionId) ?? { running: null, next: null, timer: null };
+    this.#sessions.set(sessionId, queued);
+    return queued;
+  }
+
+  #forgetIdle(sessionId: string): void {
+    const queued = this.#sessions.get(sessionId);
+    if (queued?.next === null && queued.timer === null && queued.running === null) this.#sessions.delete(sessionId);
+  }
+
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    if (this.#taken >= CONCURRENCY) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#taken++;
+    try {
+      await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#taken--;
+      else next();
+    }
+  }
+
+  async #store(sessionId: string): Promise<void> {
+    const session = await this.#d.sessions.get(sessionId);
+    if (session === null) return;
+    const executor = await this.#d.provisioner.executorOf(sessionId);
+    for (let race = 1; race <= MAX_RACES; race++) {
+      try {
+        await this.#storeOnce(session, executor);
+        // A deletion that came meanwhile saw none of it.
+        const now = await this.#d.sessions.get(sessionId);
+        if (now?.created_at !== session.created_at) await this.#d.objects.deleteManifests(storedName(session));
+        return;
+      } catch (error) {
+        if (!(error instanceof AppError && error.code === "file_conflict")) throw translated(error);
+      }
+    }
+    throw new AppError("store_unavailable", "the workspace is stored by others all the time", { retryAfterS: 1 });
+  }
+
+  async #storeOnce(session: Session, executor: Executor): Promise<void> {
+    const { objects, graceMs, log } = this.#d;
+    const workspace = storedName(session);
+    const versions = await objects.versions(workspace);
+    const last = versions.at(-1) ?? 0;
+    const known = this.#known.get(workspace);
+    const maxBytes = parseSize("disk", session.disk, Number.MAX_SAFE_INTEGER) * 2;
+    // Read after the last version is known: what follows that one is then never older.
+    const tag = known?.version === last ? known.tag : null;
+    const signal = AbortSignal.timeout(TREE_MS);
+    const tree = await executor.tree(session.id, { known: tag, maxBytes, signal });
+    if (tree === null) return;
+    const previous = last === 0 ? null : await latestVersion(objects, workspace);
+    if (previous?.version !== (last === 0 ? undefined : last)) throw new AppError("file_conflict", "a newer version");
+    if (isSame(previous, tree)) return this.#remember(workspace, tree.tag, last);
+
+    const startedMs = performance.now();
+    const { entries, directories, links } = tree;
+    const open = async ({ path, size }: { path: string; size: number }): Promise<ReadableStream<Uint8Array>> => {
+      const range = size === 0 ? new Headers() : new Headers({ Range: `bytes=0-${size - 1}` });
+      const { status, body } = await executor.readFile(session.id, path, "GET", range, patience(size));
+      const isEmpty = status === 416 || body === null;
+      if (body instanceof ReadableStream && isEmpty) await body.cancel();
+      return isEmpty ? new Blob([]).stream() : body instanceof Blob ? body.stream() : body;
+    };
+    const options = { graceMs, takesChanges: true };
+    const stored = await storeVersion(objects, workspace, previous, { entries, directories, links }, open, options);
+    // What was taken differently than the tree has it is read again next time.
+    if (stored.entries.length === entries.length && stored.entries.every((one, i) => one === entries[i]))
+      this.#remember(workspace, tree.tag, stored.version);
+    if (versions.length >= KEPT_VERSIONS)
+      await objects.deleteManifests(workspace, stored.version + 1 - KEPT_VERSIONS).catch(() => {});
+    log.info("workspace.stored", {
+      session_id: session.id,
+      version: stored.version,
+      files: entries.length,
+      skipped: tree.skipped,
+      ms: Math.round(performance.now() - startedMs),
+    });
+  }
+
+  #remember(workspace: string, tag: string, version: number): void {
+    this.#known.delete(workspace);
+    this.#known.set(workspace, { tag, version });
+    for (const oldest of this.#known.keys()) {
+      if (this.#known.size <= MAX_KNOWN) return;
+      this.#known.delete(oldest);
+    }
+  }
+}
+
+function isSame(previous: Manifest | null, { entries, directories, links }: WorkspaceTree): boolean {
+  if (previous === null) return entries.length + directories.length + links.length === 0;
+  const of = (content: Pick<Manifest, "entries" | "directories" | "links">): string =>
+    JSON.stringify([
+      content.entries.map(({ path, mode, size, sha256, modified_ms }) => [path, mode, size, sha256, modified_ms]),
+      (content.directories ?? []).map(({ path, mode }) => [path, mode]),
+      (content.links ?? []).map(({ path, target }) => [path, target]),
+    ]);
+  return of(previous) === of({ entries, directories, links });
+}
+
+function patience(bytes: number): AbortSignal {
+  return AbortSignal.timeout(TREE_MS + Math.ceil(bytes / LEAST_BYTES_A_MS));
+}
+
+function translated(error: unknown): unknown {
+  if (error instanceof AppError || (error as Error).name !== "TimeoutError") return error;
+  return new AppError("executor_unavailable", "the executor is silent", { cause: error, retryAfterS: 1 });
+}
+
+/** What no other attempt changes: the sandbox is gone, or its workspace is larger than a version can be. */
+function isFinal(error: unknown): boolean {
+  return error instanceof AppError && (error.code === "session_not_found" || error.code === "body_too_large");
+}
