@@ -105,6 +105,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     installer,
     sandboxMade: (session, { sandbox }, ms) => {
       metrics.sandboxMade(ms / 1000, sandbox.pool === "hit");
+      sessions.sandboxMade(session.id, sandbox.timing);
       if (sandbox.pool === "miss") metrics.warmPoolMissed(session.template_id);
       log.info("sandbox.made", { session_id: session.id, pool: sandbox.pool, ms: Math.round(ms * 100) / 100 });
     },

@@ -68,7 +68,7 @@ export class Sandbox implements ExecutionHost {
       throw new AppError("internal", "the sandbox could not be started", { cause: error });
     }
     const { timing } = sandbox.state;
-    timing["jail"] = spawnedMs - startedMs;
+    timing["spawn"] = spawnedMs - startedMs;
     timing["init"] = performance.now() - spawnedMs;
     return sandbox;
   }

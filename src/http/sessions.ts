@@ -110,13 +110,12 @@ export function sessionEndpoints(sessions: Sessions, maxTimeoutS: number): Endpo
       "executor_unavailable",
     ],
     async handle(call) {
-      let session = await sessions.create(call.tenant, call.body);
-      const waitS = call.query.wait ?? 0;
-      if (waitS > 0) {
-        call.keepOpen();
-        session = await sessions.settled(call.tenant, session.id, waitS * 1000, call.signal);
-      }
-      return { status: 201, json: shapeSession(session), headers: { Location: `/api/v1/sessions/${session.id}` } };
+      const waitMs = (call.query.wait ?? 0) * 1000;
+      if (waitMs > 0) call.keepOpen();
+      const wait = waitMs > 0 ? { waitMs, signal: call.signal } : undefined;
+      const { session, timing } = await sessions.create(call.tenant, call.body, wait);
+      const headers = { Location: `/api/v1/sessions/${session.id}` };
+      return { status: 201, json: shapeSession(session), headers, timing };
     },
   });
 

@@ -85,13 +85,22 @@ export type SessionsDeps = {
 /** The operations on sessions. Every method throws AppError; a session of another tenant is `session_not_found`. */
 export class Sessions {
   readonly #d: SessionsDeps;
+  /** What making their sandboxes took, of sessions that a caller of `create` waits for. */
+  readonly #timings = new Map<string, Record<string, number>>();
 
   constructor(deps: SessionsDeps) {
     this.#d = deps;
   }
 
-  /** Records the session and starts making its sandbox; answers while that goes on. */
-  async create(tenant: string, input: SessionInput): Promise<Session> {
+  /**
+   * Records the session and starts making its sandbox; answers while that goes on, with `wait` as `settled` does. `timing`
+   * is the milliseconds of each phase of the making, as far as it has come.
+   */
+  async create(
+    tenant: string,
+    input: SessionInput,
+    wait?: { waitMs: number; signal: AbortSignal },
+  ): Promise<{ session: Session; timing: Record<string, number> }> {
     const { rules, store, clock } = this.#d;
     const template = await this.#d.templates.get(input.template_id);
     if (template === null) throw new AppError("template_unknown", `there is no template ${input.template_id}`);
@@ -102,10 +111,23 @@ export class Sessions {
     const session = this.#newSession(tenant, input, template, now);
     await store.insert(session, leaseFrom(now, this.#d.owner, rules.leaseMs));
     this.#d.created(session);
-    const made = this.#d.wakeups.session(session.id);
-    if (template.warm_pool_size === 0) return session;
-    await Promise.race([made, setTimeout(WARM_MS)]);
-    return this.get(tenant, session.id);
+    const timing = {};
+    this.#timings.set(session.id, timing);
+    try {
+      const made = this.#d.wakeups.session(session.id);
+      if (wait !== undefined)
+        return { session: await this.settled(tenant, session.id, wait.waitMs, wait.signal), timing };
+      if (template.warm_pool_size === 0) return { session, timing };
+      await Promise.race([made, setTimeout(WARM_MS)]);
+      return { session: await this.get(tenant, session.id), timing };
+    } finally {
+      this.#timings.delete(session.id);
+    }
+  }
+
+  /** The scheduler tells what making a session's sandbox took, in milliseconds by phase. */
+  sandboxMade(id: string, timing: Record<string, number>): void {
+    Object.assign(this.#timings.get(id) ?? {}, timing);
   }
 
   #newSession(tenant: string, input: SessionInput, template: Template, now: Date): Session {

@@ -41,6 +41,7 @@ describe("a template with a warm pool", () => {
       env_vars: { MINE: "yes" },
     });
     expect(made).toMatchObject({ status: 201, body: { status: "running", resource_limit: { memory: "256Mi" } } });
+    expect(made.headers.get("Server-Timing")).toMatch(/^claim;dur=[\d.]+, total;dur=/);
     const session = made.body["id"] as string;
     const code = "import os\nprint(os.environ['MINE'], os.listdir('.'))\nopen('a.txt', 'w').write('x')";
     expect(await client.run(session, code)).toMatchObject({
@@ -61,6 +62,14 @@ describe("a template with a warm pool", () => {
     expect((await client.run(ids[1] ?? "", "import os; print(os.path.exists('/tmp/left'))"))["stdout"]).toBe("False\n");
     await untilReady(2);
     for (const id of ids) await client.raw("DELETE", `/sessions/${id}`);
+  });
+
+  test("a creation from no pool says what it took when somebody waits for it", async () => {
+    const waited = await client.post("/sessions?wait=10", { template_id: "nodejs-basic" });
+    expect(waited.headers.get("Server-Timing")).toMatch(/^spawn;dur=[\d.]+, init;dur=[\d.]+, total;dur=/);
+    const unwaited = await client.post("/sessions", { template_id: "nodejs-basic" });
+    expect(unwaited.headers.get("Server-Timing")).toMatch(/^total;dur=/);
+    for (const { body } of [waited, unwaited]) await client.raw("DELETE", `/sessions/${body["id"]}`);
   });
 
   test("an empty pool is a miss that is counted, and the session starts all the same", async () => {

@@ -44,7 +44,7 @@ describe("sandboxes", () => {
     const [one, two] = await Promise.all([1, 2].map(() => executor.client.createSandbox("twice", SPEC)));
     expect(one).toEqual(two as NonNullable<typeof two>);
     expect(one).toMatchObject({ id: "twice", status: "running", workspacePath: "/workspace" });
-    expect(Object.keys(one?.timing ?? {})).toEqual(["jail", "init"]);
+    expect(Object.keys(one?.timing ?? {})).toEqual(["spawn", "init"]);
     const all = await executor.client.listSandboxes();
     expect(all.filter((sandbox) => sandbox.id === "twice").length).toBe(1);
   });
