@@ -83,6 +83,7 @@ async function keepSandboxes(config: Config, directory: DataDirectory, kept: Kep
     token: kept.token,
     jail: await jailOf(config, directory, kept.isSingle),
     maxWaiting: config.maxWaitingPerSession,
+    isTunnelled: kept.isSingle,
     recoverSinceMs: statSync(pidFile, { throwIfNoEntry: false })?.mtimeMs ?? 0,
     version: VERSION,
     log,

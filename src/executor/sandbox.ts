@@ -1,7 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { WorkspaceChanges, type WorkspaceMark } from "./artifacts.ts";
-import { proxyVariables, type Egress } from "./egress/egress.ts";
+import { proxyVariables, type WayOut } from "./egress/egress.ts";
 import type { Execution, ExecutionHost } from "./execution.ts";
 import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
@@ -18,7 +18,11 @@ export type SandboxDeps = {
   log: Log;
   maxWaiting: number;
   /** The way out that the specification asks for; null when it asks for none. */
-  openEgress(spec: SandboxSpec, decided: (decision: EgressDecision) => void): Promise<Egress | null>;
+  openEgress(
+    id: string,
+    spec: SandboxSpec,
+    decided: (decision: EgressDecision) => void,
+  ): Promise<WayOut | null>;
   /** What the way out of the sandbox of this id has decided. */
   audited(id: string, decision: EgressDecision): void;
   /** An execution of this sandbox has ended. */
@@ -42,7 +46,7 @@ export class Sandbox implements ExecutionHost {
   readonly #processOf = new Map<Execution, number>();
   readonly #waiting: Execution[] = [];
   readonly #spares: Spares;
-  readonly #egress: Egress | null;
+  readonly #egress: WayOut | null;
   readonly #relay: Relay | null;
   #hasZygote = false;
   #lastProcess = 0;
@@ -52,9 +56,9 @@ export class Sandbox implements ExecutionHost {
   static async start(id: string, spec: SandboxSpec, deps: SandboxDeps): Promise<Sandbox> {
     const startedMs = performance.now();
     let sandbox: Sandbox | null = null;
-    const egress = await deps.openEgress(spec, (decision) => deps.audited(sandbox?.state.id ?? id, decision));
+    const egress = await deps.openEgress(id, spec, (decision) => deps.audited(sandbox?.state.id ?? id, decision));
     const events = { limitPassed: (limit: SandboxLimit) => sandbox?.limitPassed(limit) };
-    const jailed = await deps.jail.start(id, spec, events, egress?.dir).catch(async (error: unknown) => {
+    const jailed = await deps.jail.start(id, spec, events, egress?.dir ?? undefined).catch(async (error: unknown) => {
       await egress?.close();
       throw error;
     });
@@ -73,7 +77,7 @@ export class Sandbox implements ExecutionHost {
     return sandbox;
   }
 
-  private constructor(id: string, spec: SandboxSpec, jailed: JailedInit, egress: Egress | null, deps: SandboxDeps) {
+  private constructor(id: string, spec: SandboxSpec, jailed: JailedInit, egress: WayOut | null, deps: SandboxDeps) {
     this.state = { id, status: "running", workspacePath: jailed.inside.workspace, timing: {}, pool: null };
     this.limits = spec.limits;
     this.jailed = jailed;
@@ -84,7 +88,7 @@ export class Sandbox implements ExecutionHost {
     this.#egress = egress;
     this.layers = spec.layers ?? [];
     const nextProcess = (): number => this.#nextProcess();
-    this.#relay = egress === null ? null : new Relay(this.#link, jailed.inside.runtime, nextProcess);
+    this.#relay = (egress?.dir ?? null) === null ? null : new Relay(this.#link, jailed.inside.runtime, nextProcess);
     this.#spares = new Spares(spec, jailed.inside, this.#link, nextProcess);
     if (spec.runtimeType.startsWith("python")) this.#startZygote();
     else if (/^(nodejs|bun)/.test(spec.runtimeType)) this.#spares.fill();
@@ -126,7 +130,11 @@ export class Sandbox implements ExecutionHost {
 
   #start(execution: Execution, waited: boolean): void {
     const { request } = execution;
-    const env = { ...(this.#egress === null ? {} : proxyVariables()), ...this.#spec.env, ...request.env };
+    const env = {
+      ...(this.#egress === null ? {} : proxyVariables(this.#egress.port)),
+      ...this.#spec.env,
+      ...request.env,
+    };
     const paths = { ...this.jailed.inside, layers: this.layers.map(layerPath) };
     const plan = launchPlan(request, env, paths, execution.id);
     if (plan.mode === "zygote" && !this.#hasZygote) this.#startZygote();

@@ -4,14 +4,22 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Turns } from "../turns.ts";
 import { AuditLogs } from "./egress/audit.ts";
-import { Egress } from "./egress/egress.ts";
+import { Egress, PROXY_PORT, type WayOut } from "./egress/egress.ts";
 import { Execution } from "./execution.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { JournalSource } from "./journal.ts";
 import { collectOutput, followJournal } from "./journal-reader.ts";
 import type { Journals } from "./journals.ts";
-import type { EgressDecision, ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
+import type {
+  EgressDecision,
+  ExecutionOutput,
+  ExecutionRequest,
+  NetworkRules,
+  SandboxSpec,
+  SandboxState,
+} from "./protocol.ts";
 import { Sandbox } from "./sandbox.ts";
+import type { TunnelHub } from "./tunnel/hub.ts";
 import { WarmPools } from "./warm-pool.ts";
 
 export type SandboxesDeps = {
@@ -23,6 +31,8 @@ export type SandboxesDeps = {
   maxWaiting: number;
   /** Bytes of each output stream that a record keeps. */
   outputLimitBytes: number;
+  /** Where connections leave; null: through a proxy of this executor's own. */
+  tunnels: TunnelHub | null;
 };
 
 /** Begins the names of sandboxes for one program; no id of a session starts with a dot. */
@@ -125,11 +135,18 @@ export class Sandboxes {
       jail: this.#d.jail,
       log: this.#d.log.with({ sandbox_id: id }),
       maxWaiting: this.#d.maxWaiting,
-      openEgress: async (spec, decided) =>
-        hasRules(spec) ? Egress.open(this.#d.dataDir, spec.network, decided) : null,
+      openEgress: async (sandboxId, spec, decided) =>
+        hasRules(spec) ? this.#wayOut(sandboxId, spec.network, decided) : null,
       audited: (sandboxId, decision) => this.#audited(sandboxId, decision),
       ended: (execution) => this.#live.delete(execution.id),
     });
+  }
+
+  /** Through a tunnel nothing is decided here: the control plane has the rules. */
+  #wayOut(id: string, rules: NetworkRules, decided: (decision: EgressDecision) => void): Promise<WayOut> {
+    const { tunnels, dataDir } = this.#d;
+    if (tunnels === null) return Egress.open(dataDir, rules, decided);
+    return id.startsWith(ONCE) ? tunnels.listen("layers", 0) : tunnels.listen("sandbox", PROXY_PORT);
   }
 
   #audited(id: string, decision: EgressDecision): void {

@@ -18,12 +18,15 @@ import {
 } from "./protocol.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { TreeRoutes } from "./tree-routes.ts";
+import { TUNNEL_USES, type TunnelHub, type TunnelSocket } from "./tunnel/hub.ts";
 
 export type Listen = { unix: string } | { hostname: string; port: number };
 
 export type ServerOptions = {
   sandboxes: Sandboxes;
   layers: Layers;
+  /** Where connections leave that sandboxes make; null: they don't leave through the control plane. */
+  tunnels: TunnelHub | null;
   health(): Promise<ExecutorHealth>;
   /** Called after a request for the end of this process was answered; its sandboxes have ended then. */
   shutdown(): void;
@@ -43,7 +46,7 @@ export class ExecutorServer {
   readonly #o: ServerOptions;
   readonly #tokenHash: Uint8Array | null;
   readonly #trees: TreeRoutes;
-  #server: Bun.Server<undefined> | null = null;
+  #server: Bun.Server<TunnelSocket> | null = null;
   /** `performance.now()` of the last request. */
   lastRequestMs = performance.now();
 
@@ -55,13 +58,19 @@ export class ExecutorServer {
 
   /** Binds and serves. Throws what the bind threw. Returns the bound port, 0 for a socket. */
   listen(where: Listen): number {
-    const fetch = (request: Request): Promise<Response> => {
+    const fetch = (request: Request): Promise<Response | undefined> => {
       const requestId = requestIdOf(request.headers);
       return requestId === null ? this.#answer(request) : withRequestId(requestId, () => this.#answer(request));
     };
-    const common = { fetch, idleTimeout: 0, maxRequestBodySize: Number.MAX_SAFE_INTEGER };
+    const websocket = this.#o.tunnels?.websocket;
+    const common = {
+      fetch,
+      idleTimeout: 0,
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      ...(websocket && { websocket }),
+    };
     const options = "unix" in where ? { unix: where.unix } : { ...where, reusePort: false };
-    this.#server = Bun.serve({ ...common, ...options } as Bun.Serve.Options<undefined, never>);
+    this.#server = Bun.serve({ ...common, ...options } as Bun.Serve.Options<TunnelSocket, never>);
     return this.#server.port ?? 0;
   }
 
@@ -75,7 +84,8 @@ export class ExecutorServer {
     await this.#server?.stop(true);
   }
 
-  async #answer(request: Request): Promise<Response> {
+  /** Nothing for a request that has become a tunnel. */
+  async #answer(request: Request): Promise<Response | undefined> {
     this.lastRequestMs = performance.now();
     try {
       if (!this.#isAllowed(request)) throw new AppError("unauthorized", "the executor's token is missing or wrong");
@@ -101,7 +111,7 @@ export class ExecutorServer {
     return Response.json({ code: error.code, message: error.message }, { status: error.status, headers });
   }
 
-  async #route(request: Request): Promise<Response> {
+  async #route(request: Request): Promise<Response | undefined> {
     const url = new URL(request.url);
     const [, collection = "", rawId, part, ...rest] = url.pathname.split("/");
     const call = `${request.method} /${collection}`;
@@ -111,6 +121,7 @@ export class ExecutorServer {
       if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));
       if (call === "POST /layers") return this.#layer(await json<LayerRequest>(request));
       if (call === "POST /shutdown") return this.#shutdown();
+      if (call === "GET /tunnel") return this.#tunnel(request, url);
       return unknownRoute();
     }
     const id = checkId(rawId);
@@ -128,6 +139,14 @@ export class ExecutorServer {
     if (!Array.isArray(request.requirements) || !(request.timeoutMs > 0))
       throw new AppError("bad_request", "not a layer request");
     return Response.json(await this.#o.layers.ensure(request));
+  }
+
+  #tunnel(request: Request, url: URL): undefined {
+    const use = TUNNEL_USES.find((one) => one === url.searchParams.get("for"));
+    if (this.#o.tunnels === null || use === undefined) return unknownRoute();
+    this.#o.tunnels.checkRoom(use);
+    if (this.#server?.upgrade(request, { data: { use, mux: null } }) !== true)
+      throw new AppError("bad_request", "a tunnel is a WebSocket");
   }
 
   #setLayers(id: string, names: string[]): Response {

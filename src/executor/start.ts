@@ -10,6 +10,7 @@ import { hostIndexUrl } from "./layers/package-index.ts";
 import { recoverJournals } from "./recovery.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { ExecutorServer, type Listen } from "./server.ts";
+import { TunnelHub } from "./tunnel/hub.ts";
 
 /** How long readers get for the last entries of what was ended. */
 const DRAIN_MS = 1000;
@@ -31,6 +32,8 @@ export type ExecutorOptions = OutputLimits & {
   packageIndexUrl: string | null;
   /** Bytes of all dependency layers together. */
   layersLimitBytes: number;
+  /** The sandboxes' connections leave through the control plane, which opens tunnels to here. */
+  isTunnelled: boolean;
   version: string;
   log: Log;
 };
@@ -57,7 +60,8 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   const told = Promise.withResolvers<void>();
   await jail.cleanUpLeftovers();
   const journals = new Journals(options.journalsDir, options);
-  const sandboxes = new Sandboxes({ ...options, journals });
+  const tunnels = options.isTunnelled ? new TunnelHub(log) : null;
+  const sandboxes = new Sandboxes({ ...options, journals, tunnels });
   const health = async (): Promise<ExecutorHealth> => {
     if (sandboxes.isClosed) throw new AppError("draining", "the executor is ending");
     const counts = {
@@ -75,7 +79,7 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
     indexUrl: options.packageIndexUrl ?? hostIndexUrl(process.env),
     limitBytes: options.layersLimitBytes,
   });
-  const server = new ExecutorServer({ ...options, sandboxes, layers, health, shutdown: told.resolve });
+  const server = new ExecutorServer({ ...options, sandboxes, layers, tunnels, health, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
   void recoverJournals(journals.paths(), options.recoverSinceMs, (id) => sandboxes.isLive(id), failed).then(

@@ -42,6 +42,7 @@ export class TestExecutor {
       journalLimitBytes: 256 * 1024 ** 2,
       packageIndexUrl: null,
       layersLimitBytes: 1024 ** 3,
+      isTunnelled: false,
       version: "test",
       log,
       ...options,

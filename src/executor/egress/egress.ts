@@ -7,11 +7,21 @@ import { EgressProxy } from "./proxy.ts";
 /** Where the directory of the proxy's socket is inside the sandbox. */
 export const EGRESS_DIR = "/.egress";
 const SOCKET = "s";
-const PORT = 3128;
+export const PROXY_PORT = 3128;
+
+/** Where the programs of a sandbox find their proxy. */
+export interface WayOut {
+  /** Port on the sandbox's loopback. */
+  readonly port: number;
+  /** Directory on the host with the proxy's socket, to which a relay in the sandbox must carry connections; null: no need. */
+  readonly dir: string | null;
+  /** Ends every connection. Idempotent. */
+  close(): Promise<void>;
+}
 
 /** The way out of one sandbox: a proxy on a socket in a directory of its own, which is bound into the jail. */
-export class Egress {
-  /** On the host. */
+export class Egress implements WayOut {
+  readonly port = PROXY_PORT;
   readonly dir: string;
   readonly #proxy: EgressProxy;
 
@@ -49,7 +59,6 @@ export class Egress {
     this.#proxy = proxy;
   }
 
-  /** Ends every connection. Idempotent. */
   async close(): Promise<void> {
     await this.#proxy.close();
     rmSync(this.dir, { recursive: true, force: true });
@@ -58,12 +67,12 @@ export class Egress {
 
 /** Listens where the variables say, and leads to the socket. `runtime` is the directory of init inside the sandbox. */
 export function relayCommand(runtime: string): string[] {
-  return [`${runtime}/init`, "relay", String(PORT), `${EGRESS_DIR}/${SOCKET}`];
+  return [`${runtime}/init`, "relay", String(PROXY_PORT), `${EGRESS_DIR}/${SOCKET}`];
 }
 
-/** Variables that programs of a sandbox with a way out have. */
-export function proxyVariables(): Record<string, string> {
-  const url = `http://127.0.0.1:${PORT}`;
+/** Variables that programs of a sandbox with a way out at this port have. */
+export function proxyVariables(port: number): Record<string, string> {
+  const url = `http://127.0.0.1:${port}`;
   const own = "localhost,127.0.0.1,::1";
   return { HTTP_PROXY: url, HTTPS_PROXY: url, http_proxy: url, https_proxy: url, NO_PROXY: own, no_proxy: own };
 }

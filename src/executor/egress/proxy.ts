@@ -1,5 +1,6 @@
 import { lookup } from "node:dns/promises";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { EgressDecision } from "../protocol.ts";
 import type { AllowList } from "./allow-list.ts";
 import { formatHost, type Target } from "./host.ts";
@@ -15,6 +16,9 @@ export type EgressProxyOptions = {
   resolve?: (name: string) => Promise<string[]>;
 };
 
+/** What a program's connection comes as: a socket, or a stream of a tunnel. */
+export type ProxyClient = Duplex & { setTimeout(ms: number, callback?: () => void): unknown; destroySoon(): void };
+
 const MAX_HEAD_BYTES = 16 * 1024;
 const MAX_CONNECTIONS = 128;
 const HEAD_TIMEOUT_MS = 10_000;
@@ -22,42 +26,46 @@ const DIAL_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 300_000;
 
 /**
- * The only way out of one sandbox: an HTTP proxy (CONNECT, and absolute-form requests, one a connection) on a unix socket.
+ * The only way out of one sandbox: an HTTP proxy (CONNECT, and absolute-form requests, one a connection), on a unix socket
+ * or for connections that are handed to it.
  * A name is parsed once, resolved once, and the very address that was checked is dialled.
  */
 export class EgressProxy {
   readonly #options: EgressProxyOptions;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Set<ProxyClient>();
+  #server: Server | null = null;
 
   constructor(options: EgressProxyOptions) {
     this.#options = options;
-    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
-    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   async listen(path: string): Promise<void> {
+    const server = createServer({ allowHalfOpen: true }, (client) => this.accept(client));
+    server.maxConnections = MAX_CONNECTIONS;
     const ready = Promise.withResolvers<void>();
-    this.#server.once("error", ready.reject);
-    this.#server.listen(path, ready.resolve);
+    server.once("error", ready.reject);
+    server.listen(path, ready.resolve);
     await ready.promise;
+    this.#server = server;
   }
 
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     const closed = Promise.withResolvers<void>();
+    if (this.#server === null) return;
     this.#server.close(() => closed.resolve());
     await closed.promise;
   }
 
-  #track(socket: Socket, timeoutMs: number): void {
+  #track(socket: ProxyClient, timeoutMs: number): void {
     this.#sockets.add(socket);
     socket.setTimeout(timeoutMs, () => socket.destroy());
     socket.on("error", () => socket.destroy());
     socket.on("close", () => this.#sockets.delete(socket));
   }
 
-  #accept(client: Socket): void {
+  /** Serves one connection. */
+  accept(client: ProxyClient): void {
     this.#track(client, HEAD_TIMEOUT_MS);
     let received = Buffer.alloc(0);
     const take = (chunk: Buffer): void => {
@@ -74,7 +82,7 @@ export class EgressProxy {
     client.on("data", take);
   }
 
-  async #serve(client: Socket, head: RequestHead | BadRequest, rest: Buffer): Promise<void> {
+  async #serve(client: ProxyClient, head: RequestHead | BadRequest, rest: Buffer): Promise<void> {
     if (head.kind === "bad") {
       this.#decide("?", null, null, false, head.message);
       return refuse(client, head.status, head.message);
@@ -149,7 +157,7 @@ async function resolveName(name: string): Promise<string[]> {
 }
 
 /** Sends exactly the announced body on; whatever a client adds after it never reaches the origin. */
-function forwardBody(client: Socket, origin: Socket, first: Buffer, bodyBytes: number): void {
+function forwardBody(client: ProxyClient, origin: Socket, first: Buffer, bodyBytes: number): void {
   let left = bodyBytes;
   const send = (chunk: Buffer): void => {
     const part = chunk.subarray(0, left);
@@ -172,7 +180,7 @@ function dial(address: string, port: number): Promise<Socket> {
   return dialled.promise.finally(() => clearTimeout(timer));
 }
 
-function refuse(client: Socket, status: number, message: string): void {
+function refuse(client: ProxyClient, status: number, message: string): void {
   const body = `${message}\n`;
   client.end(
     `HTTP/1.1 ${status} Refused\r\ncontent-type: text/plain\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
