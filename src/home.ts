@@ -1,6 +1,7 @@
 import { ConfigError, type Config } from "./config.ts";
 import { lockDataDirectory, openDataDirectory, type DataDirectory } from "./data-directory.ts";
 import { resolveImage } from "./executor/images.ts";
+import { hostIndexUrl } from "./executor/layers/package-index.ts";
 import { ensureExecutor } from "./executor/spawn.ts";
 import type { Log } from "./log.ts";
 import type { Objects } from "./objects/objects.ts";
@@ -120,6 +121,7 @@ async function openKubernetes(config: Config, objects: Objects, log: Log): Promi
       maxRunning: config.maxRunningPerSession,
       startTimeoutMs: config.creatingTimeoutMs,
       restore: (session, executor) => restoreWorkspace(objects, session, executor),
+      indexUrl: config.packageIndexUrl ?? hostIndexUrl(process.env),
     },
     log,
   );

@@ -184,7 +184,12 @@ async function jailOf(config: Config, directory: DataDirectory, isSingle: boolea
   try {
     if (!isSingle) return await BwrapJail.open({ dataDir: directory.path, uidBase: config.sandboxUidBase });
     const runtimeDir = dirname(process.execPath);
-    return DirectJail.open({ workspaceDir: WORKSPACE, runtimeDir, allowUnisolated: config.allowUnisolated });
+    return DirectJail.open({
+      workspaceDir: WORKSPACE,
+      dataDir: directory.path,
+      runtimeDir,
+      allowUnisolated: config.allowUnisolated,
+    });
   } catch (error) {
     throw new ConfigError(error instanceof Error ? error.message : String(error));
   }

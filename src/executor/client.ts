@@ -1,6 +1,10 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
 import { withMember } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
+import { indexRules } from "./layers/package-index.ts";
+import { checkedLayer } from "./layers/layer-answer.ts";
+import type { TunnelUse } from "./tunnel/hub.ts";
+import { Tunnel } from "./tunnel/tunnel.ts";
 import { FILE_HANDLE, LOCAL_READER, REFUSAL_CODE } from "./protocol.ts";
 import type {
   EgressDecision,
@@ -13,6 +17,7 @@ import type {
   FileWritten,
   Layer,
   LayerRequest,
+  NetworkRules,
   PoolSpec,
   SandboxSpec,
   SandboxState,
@@ -21,7 +26,9 @@ import type {
 } from "./protocol.ts";
 
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
-export type ExecutorAddress = { unix: string } | { url: string; token: string };
+export type ExecutorAddress = { unix: string } | PodAddress;
+/** `indexUrl`: the package index of those who name none. */
+export type PodAddress = { url: string; token: string; indexUrl: string };
 
 /** Both output streams of a record, escaped. */
 const MAX_JSON_BYTES = 128 * 1024 ** 2;
@@ -40,8 +47,10 @@ export class HttpExecutor implements Executor {
   readonly #base: string;
   readonly #transport: { unix?: string };
   readonly #authorization: string | null;
+  readonly #pod: PodAddress | null;
 
   constructor(address: ExecutorAddress) {
+    this.#pod = "unix" in address ? null : address;
     this.#base = "unix" in address ? "http://executor" : address.url.replace(/\/$/, "");
     this.#transport = "unix" in address ? { unix: address.unix } : {};
     this.#authorization = "unix" in address ? null : `Bearer ${address.token}`;
@@ -76,8 +85,27 @@ export class HttpExecutor implements Executor {
     return this.#json(`/sandboxes/${sandboxId}/audit`);
   }
 
-  ensureLayer(request: LayerRequest): Promise<Layer> {
-    return this.#json("/layers", { method: "POST", json: request });
+  /** In a Pod the build reaches its index through a tunnel of its own, and nothing else. */
+  async ensureLayer(request: LayerRequest): Promise<Layer> {
+    if (this.#pod === null) return this.#json("/layers", { method: "POST", json: request });
+    const indexUrl = request.indexUrl ?? this.#pod.indexUrl;
+    const rules = indexRules(indexUrl, indexUrl === this.#pod.indexUrl);
+    const tunnel = await this.openTunnel("layers", rules, () => {});
+    try {
+      return checkedLayer(await this.#json("/layers", { method: "POST", json: { ...request, indexUrl } }));
+    } finally {
+      tunnel.close();
+    }
+  }
+
+  /** Lets programs beside the executor reach what the rules allow, as long as it is open. `decided` hears each decision. */
+  async openTunnel(use: TunnelUse, rules: NetworkRules, decided: (decision: EgressDecision) => void): Promise<Tunnel> {
+    if (this.#pod === null) throw new AppError("internal", "an executor on this host needs no tunnel");
+    try {
+      return await Tunnel.open({ ...this.#pod, use, rules, decided });
+    } catch (error) {
+      throw error instanceof AppError ? error : unavailable(error);
+    }
   }
 
   async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {

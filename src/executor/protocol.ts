@@ -11,6 +11,7 @@ import type { RawJson } from "../json-text.ts";
  *     PUT    /sandboxes/:id/layers string[]        204; the layers of executions from now on
  *     GET    /sandboxes/:id/audit                  EgressDecision[], newest first; empty for an unknown one
  *     POST   /layers                               LayerRequest → Layer; the same set again is the same layer
+ *     GET    /tunnel?for=sandbox|layers            a WebSocket (tunnel/frames.ts): where connections leave that programs make
  *     DELETE /sandboxes/:id?workspace=keep|delete  204, also when there is none
  *     PUT    /executions/:id                       ExecutionRequest → its journal, live, from entry 1; idempotent by id
  *     GET    /executions/:id/journal?after=SEQ     its journal, live, from entry SEQ+1
@@ -90,9 +91,13 @@ export type EgressDecision = {
   reason: string;
 };
 
-/** A set of Python packages, in an image. `requirements` are PEP 508 lines; null is the executor's own index. */
+/**
+ * A set of Python packages, in an image. `requirements` are PEP 508 lines; null is the executor's own index. `exact`: what a
+ * layer of them held that may be gone; one that is built now holds the same.
+ */
 export type LayerRequest = {
   requirements: readonly string[];
+  exact?: readonly string[];
   indexUrl: string | null;
   imageUrl: string;
   timeoutMs: number;

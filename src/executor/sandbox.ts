@@ -6,7 +6,7 @@ import type { Execution, ExecutionHost } from "./execution.ts";
 import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
 import type { Jail, JailedInit, SandboxLimit } from "./jail/jail.ts";
-import { launchPlan, layerPath, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
+import { launchPlan, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
 import type { Verdict } from "./outcome.ts";
 import type { Artifact, EgressDecision, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Relay } from "./relay.ts";
@@ -18,11 +18,7 @@ export type SandboxDeps = {
   log: Log;
   maxWaiting: number;
   /** The way out that the specification asks for; null when it asks for none. */
-  openEgress(
-    id: string,
-    spec: SandboxSpec,
-    decided: (decision: EgressDecision) => void,
-  ): Promise<WayOut | null>;
+  openEgress(id: string, spec: SandboxSpec, decided: (decision: EgressDecision) => void): Promise<WayOut | null>;
   /** What the way out of the sandbox of this id has decided. */
   audited(id: string, decision: EgressDecision): void;
   /** An execution of this sandbox has ended. */
@@ -135,7 +131,8 @@ export class Sandbox implements ExecutionHost {
       ...this.#spec.env,
       ...request.env,
     };
-    const paths = { ...this.jailed.inside, layers: this.layers.map(layerPath) };
+    const { inside } = this.jailed;
+    const paths = { ...inside, layers: this.layers.map((name) => `${inside.layersDir}/${name}`) };
     const plan = launchPlan(request, env, paths, execution.id);
     if (plan.mode === "zygote" && !this.#hasZygote) this.#startZygote();
     const spare = plan.mode === "spare" ? this.#spares.take() : null;

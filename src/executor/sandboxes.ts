@@ -4,20 +4,15 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Turns } from "../turns.ts";
 import { AuditLogs } from "./egress/audit.ts";
-import { Egress, PROXY_PORT, type WayOut } from "./egress/egress.ts";
+import { Egress } from "./egress/egress.ts";
+import { openWayOut } from "./egress/way-out.ts";
 import { Execution } from "./execution.ts";
+import { ONCE } from "./ids.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { JournalSource } from "./journal.ts";
 import { collectOutput, followJournal } from "./journal-reader.ts";
 import type { Journals } from "./journals.ts";
-import type {
-  EgressDecision,
-  ExecutionOutput,
-  ExecutionRequest,
-  NetworkRules,
-  SandboxSpec,
-  SandboxState,
-} from "./protocol.ts";
+import type { EgressDecision, ExecutionOutput, ExecutionRequest, SandboxSpec, SandboxState } from "./protocol.ts";
 import { Sandbox } from "./sandbox.ts";
 import type { TunnelHub } from "./tunnel/hub.ts";
 import { WarmPools } from "./warm-pool.ts";
@@ -34,9 +29,6 @@ export type SandboxesDeps = {
   /** Where connections leave; null: through a proxy of this executor's own. */
   tunnels: TunnelHub | null;
 };
-
-/** Begins the names of sandboxes for one program; no id of a session starts with a dot. */
-const ONCE = ".once-";
 
 /** Every sandbox of this executor and the executions in them. Methods throw AppError. */
 export class Sandboxes {
@@ -135,18 +127,10 @@ export class Sandboxes {
       jail: this.#d.jail,
       log: this.#d.log.with({ sandbox_id: id }),
       maxWaiting: this.#d.maxWaiting,
-      openEgress: async (sandboxId, spec, decided) =>
-        hasRules(spec) ? this.#wayOut(sandboxId, spec.network, decided) : null,
+      openEgress: (sandboxId, spec, decided) => openWayOut(this.#d, sandboxId, spec, decided),
       audited: (sandboxId, decision) => this.#audited(sandboxId, decision),
       ended: (execution) => this.#live.delete(execution.id),
     });
-  }
-
-  /** Through a tunnel nothing is decided here: the control plane has the rules. */
-  #wayOut(id: string, rules: NetworkRules, decided: (decision: EgressDecision) => void): Promise<WayOut> {
-    const { tunnels, dataDir } = this.#d;
-    if (tunnels === null) return Egress.open(dataDir, rules, decided);
-    return id.startsWith(ONCE) ? tunnels.listen("layers", 0) : tunnels.listen("sandbox", PROXY_PORT);
   }
 
   #audited(id: string, decision: EgressDecision): void {
@@ -304,10 +288,6 @@ export class Sandboxes {
     await this.#changes.settled();
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => this.#remove(sandbox)));
   }
-}
-
-function hasRules(spec: SandboxSpec): spec is SandboxSpec & { network: NonNullable<SandboxSpec["network"]> } {
-  return spec.network !== undefined && spec.network.allow.length > 0;
 }
 
 function notFound(code: "session_not_found" | "execution_not_found", message: string): never {

@@ -1,11 +1,14 @@
 import { chmodSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { OutputLimits } from "./journal.ts";
 import { Journals } from "./journals.ts";
 import type { ExecutorHealth } from "./protocol.ts";
-import { Layers } from "./layers/layers.ts";
+import { Layers, type LayersDeps } from "./layers/layers.ts";
+import { resolveImage } from "./images.ts";
+import { JAIL_PATHS } from "./languages/launch.ts";
 import { hostIndexUrl } from "./layers/package-index.ts";
 import { recoverJournals } from "./recovery.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -15,6 +18,8 @@ import { TunnelHub } from "./tunnel/hub.ts";
 /** How long readers get for the last entries of what was ended. */
 const DRAIN_MS = 1000;
 const DRAIN_CHECK_MS = 5;
+/** Disk that the build of a layer may take. */
+const BUILD_BYTES = 4 * 1024 ** 3;
 
 export type ExecutorOptions = OutputLimits & {
   dataDir: string;
@@ -72,13 +77,7 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
     return { version: options.version, pid: process.pid, startedAt, ...counts, isolation: await jail.checks() };
   };
   await sandboxes.cleanUpLeftovers();
-  const layers = new Layers({
-    dataDir: options.dataDir,
-    sandboxes,
-    log,
-    indexUrl: options.packageIndexUrl ?? hostIndexUrl(process.env),
-    limitBytes: options.layersLimitBytes,
-  });
+  const layers = new Layers({ dataDir: options.dataDir, sandboxes, log, ...layerTerms(options) });
   const server = new ExecutorServer({ ...options, sandboxes, layers, tunnels, health, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
@@ -100,6 +99,25 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
     told: told.promise,
     idleMs: () => (sandboxes.liveExecutions > 0 || server.pending > 0 ? 0 : performance.now() - server.lastRequestMs),
     close: () => (closing ??= close()),
+  };
+}
+
+type LayerTerms = Pick<LayersDeps, "rootfsOf" | "indexUrl" | "trusts" | "limitBytes" | "buildBytes" | "insideDir">;
+
+/** In a Pod the control plane judges the index, and layers that nobody uses leave their room to the one session. */
+function layerTerms({ dataDir, isTunnelled, packageIndexUrl, layersLimitBytes }: ExecutorOptions): LayerTerms {
+  const indexUrl = packageIndexUrl ?? hostIndexUrl(process.env);
+  if (isTunnelled) {
+    const common = { rootfsOf: () => null, trusts: () => true, insideDir: join(dataDir, "layers") };
+    return { ...common, indexUrl, limitBytes: 0, buildBytes: layersLimitBytes };
+  }
+  return {
+    rootfsOf: (imageUrl) => resolveImage(dataDir, imageUrl),
+    indexUrl,
+    trusts: (url) => url === indexUrl,
+    limitBytes: layersLimitBytes,
+    buildBytes: BUILD_BYTES,
+    insideDir: JAIL_PATHS.layersDir,
   };
 }
 

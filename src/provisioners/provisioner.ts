@@ -1,4 +1,4 @@
-import type { Check, Executor, SandboxState } from "../executor/protocol.ts";
+import type { Check, Executor, Layer, LayerRequest, SandboxState } from "../executor/protocol.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Template } from "../templates/template.ts";
 
@@ -16,6 +16,8 @@ export interface Provisioner {
   readonly keepsWorkspaces: boolean;
   /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx means that it never will. */
   ensure(session: Session): Promise<Provisioned>;
+  /** Finds or builds a layer where the session's sandbox is, or will be made. See Executor.ensureLayer. */
+  ensureLayer(session: Session, request: LayerRequest): Promise<Layer>;
   /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */
   executorOf(sessionId: string): Promise<Executor>;
   /** Throws `image_unknown` when no sandbox can be made of the image here. */

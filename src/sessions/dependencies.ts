@@ -33,6 +33,13 @@ export function layerRequest(
   };
 }
 
+/** The layer of the packages that the session has, with the very versions, should it have to be built again. */
+export function sameLayerRequest(
+  session: Parameters<typeof layerRequest>[0] & Pick<Session, "installed_dependencies">,
+): LayerRequest {
+  return { ...layerRequest(session), exact: session.installed_dependencies.map(requirementLine) };
+}
+
 /** Whether an installation goes on, as the row says: one whose process died does not count for ever. */
 export function isInstalling(session: Session, nowMs: number): boolean {
   if (session.dependency_install_status !== "installing") return false;

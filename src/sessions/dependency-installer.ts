@@ -60,8 +60,7 @@ export class DependencyInstaller {
 
   async #layerOf(session: Session, wanted: Installation, before: Session): Promise<Layer> {
     try {
-      const executor = await this.#d.provisioner.executorOf(session.id);
-      return await executor.ensureLayer(layerRequest({ ...session, ...wanted }));
+      return await this.#d.provisioner.ensureLayer({ ...session, ...wanted }, layerRequest({ ...session, ...wanted }));
     } catch (error) {
       if (error instanceof AppError && (error.status === 503 || error.status === 429)) {
         await this.#write(session, { dependency_install_status: before.dependency_install_status });

@@ -22,6 +22,7 @@ const OPTIONS = {
   maxRunning: 8,
   startTimeoutMs: 60_000,
   restore: () => Promise.resolve(),
+  indexUrl: "https://pypi.org/simple",
 };
 
 let count = 0;

@@ -9,7 +9,11 @@ test("an executor in a Pod can't have a file of this host read", async () => {
     hostname: "127.0.0.1",
     fetch: () => new Response("its own", { headers }),
   });
-  const executor = new HttpExecutor({ url: `http://127.0.0.1:${hostile.port}`, token: "x" });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${hostile.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
   const { body } = await executor.readFile("s", "file", "GET", new Headers());
   expect(await new Response(body).text()).toBe("its own");
 });
@@ -26,7 +30,11 @@ test("an executor that never stops answering is left", async () => {
     hostname: "127.0.0.1",
     fetch: () => new Response(new ReadableStream({ pull })),
   });
-  const executor = new HttpExecutor({ url: `http://127.0.0.1:${hostile.port}`, token: "x" });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${hostile.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
   const error = await executor.health().catch((one: unknown) => one);
   expect(error).toMatchObject({ code: "executor_unavailable" });
   expect(sent).toBeLessThan(200);

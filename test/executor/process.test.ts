@@ -176,7 +176,7 @@ describe("over TCP", () => {
     const url = `http://127.0.0.1:${port}`;
     expect((await fetch(`${url}/health`)).status).toBe(401);
     expect((await fetch(`${url}/health`, { headers: { Authorization: `Bearer ${token}x` } })).status).toBe(401);
-    const executor = new HttpExecutor({ url, token });
+    const executor = new HttpExecutor({ url, token, indexUrl: "http://index.invalid" });
     await executor.createSandbox("s1", SPEC);
     expect((await collect(await executor.execute("e1", shell("echo over tcp")))).stdout).toBe("over tcp\n");
   }, 20_000);

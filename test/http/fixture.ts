@@ -176,6 +176,7 @@ function provisionerOf(executor: FakeExecutor): Provisioner {
       containerId: null,
       podName: null,
     }),
+    ensureLayer: (_session, request) => executor.ensureLayer(request),
     executorOf: () => Promise.resolve(executor),
     release: (id) => executor.deleteSandbox(id),
     list: async () => new Map((await executor.listSandboxes()).map(({ id, status }) => [id, status])),

@@ -18,7 +18,14 @@ export class Direct {
   readonly #answers: AsyncIterator<string>;
 
   constructor(python: string, layers: readonly string[] = []) {
-    this.#paths = { runtime: LANGUAGES, workspace: this.#workspace, python, shell: "/bin/bash", layers };
+    this.#paths = {
+      runtime: LANGUAGES,
+      workspace: this.#workspace,
+      python,
+      shell: "/bin/bash",
+      layersDir: "/.layers",
+      layers,
+    };
     this.#answers = lines(this.#harness.stdout);
   }
 

@@ -1,19 +1,23 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
-import { JAIL_PATHS } from "../languages/launch.ts";
+import { ONCE } from "../ids.ts";
+import { JAIL_PATHS, type SandboxPaths } from "../languages/launch.ts";
 import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
 import { ContainerGroup } from "./container-group.ts";
 import { DiskMeter } from "./disk-meter.ts";
 import type { Jail, JailedInit, JailEvents } from "./jail.ts";
 import { MemoryGuard } from "./memory-guard.ts";
 import { closeToOthers, endAllOthers, killAllOthers, ownStatus } from "./pid-one.ts";
-import { activityOf, descendants } from "./process-tree.ts";
+import { activityOf, descendants, killTree } from "./process-tree.ts";
+import { removeTree } from "./remove-tree.ts";
 import { Watchdog } from "./watchdog.ts";
 
 export type DirectJailOptions = {
   /** The one sandbox's workspace, a directory that is there. */
   workspaceDir: string;
+  /** Where programs that run once, beside the sandbox, have their workspaces and layers: the executor's data directory. */
+  dataDir: string;
   /** Directory with init, the language runners and the executable as `bun` (install.ts). */
   runtimeDir: string;
   /** Accept a container that isolates less than it must. */
@@ -27,13 +31,15 @@ const ROOT_PROBE = "/.sandbox-probe";
 
 /**
  * No jail but the container that this process is process 1 of: it keeps one sandbox, whose init runs beside this process
- * and under its user.
+ * and under its user. Programs that run once get an init of their own beside that one.
  */
 export class DirectJail implements Jail {
   readonly #o: DirectJailOptions;
   readonly #group = new ContainerGroup();
   readonly #checks: Check[];
   #kept: string | null = null;
+  /** Children that the runtime waits for. */
+  readonly #children = new Set<number>();
 
   /** Closes this process to the code that will run beside it. Throws an Error that says what is missing. */
   static open(options: DirectJailOptions): DirectJail {
@@ -55,7 +61,8 @@ export class DirectJail implements Jail {
   async start(id: string, spec: SandboxSpec, events: JailEvents, egressDir?: string): Promise<JailedInit> {
     if (egressDir !== undefined)
       throw new AppError("bad_request", "network rules can't be applied here: the container's own hold");
-    if (this.#kept !== null && this.#kept !== id)
+    const isOnce = id.startsWith(ONCE);
+    if (!isOnce && this.#kept !== null && this.#kept !== id)
       throw new AppError("bad_request", "this executor keeps one sandbox, and it has one");
     const init = join(this.#o.runtimeDir, "init");
     // The kernel counts by user, and the user is this container's own.
@@ -63,7 +70,8 @@ export class DirectJail implements Jail {
     const rlimits = { CORE: 0, NOFILE: OPEN_FILES, FSIZE: spec.limits.diskBytes, NPROC: processes };
     const flags = Object.entries(rlimits).flatMap(([name, value]) => ["--rlimit", `${name}=${value}`]);
     try {
-      mkdirSync(this.#o.workspaceDir, { recursive: true });
+      const workspaceDir = this.#workspaceOf(id);
+      mkdirSync(workspaceDir, { recursive: true });
       const child = Bun.spawn([init, "launch", ...flags, "--", init, "init"], {
         stdin: "pipe",
         stdout: "pipe",
@@ -71,11 +79,26 @@ export class DirectJail implements Jail {
         env: {},
         cwd: "/",
       });
-      this.#kept = id;
-      return directInit(child, spec.limits, events, this.#group, this.#o);
+      if (!isOnce) this.#kept = id;
+      return directInit(child, spec.limits, events, {
+        group: this.#group,
+        children: this.#children,
+        workspaceDir,
+        besides: [this.#layersDir, ...(isOnce ? [this.#o.workspaceDir] : [])],
+        isOnce,
+        inside: { ...JAIL_PATHS, runtime: this.#o.runtimeDir, workspace: workspaceDir, layersDir: this.#layersDir },
+      });
     } catch (error) {
       throw new AppError("internal", "init could not be started", { cause: error });
     }
+  }
+
+  get #layersDir(): string {
+    return join(this.#o.dataDir, "layers");
+  }
+
+  #workspaceOf(id: string): string {
+    return id.startsWith(ONCE) ? join(this.#o.dataDir, "workspaces", id) : this.#o.workspaceDir;
   }
 
   get onlyWorkspace(): string {
@@ -84,6 +107,7 @@ export class DirectJail implements Jail {
 
   /** Empties the workspace, which is a mount and stays. */
   async removeWorkspace(id: string): Promise<void> {
+    if (id.startsWith(ONCE)) return removeTree(this.#workspaceOf(id));
     if (this.#kept !== id) return;
     for (const name of readdirSync(this.#o.workspaceDir))
       rmSync(join(this.#o.workspaceDir, name), { recursive: true, force: true });
@@ -101,15 +125,28 @@ export class DirectJail implements Jail {
   close(): void {}
 }
 
+type Surroundings = {
+  group: ContainerGroup;
+  /** Children of this process that the runtime waits for. */
+  children: Set<number>;
+  workspaceDir: string;
+  /** Directories that count as the workspace does. */
+  besides: readonly string[];
+  /** It is beside the container's one sandbox, which must not end with it. */
+  isOnce: boolean;
+  inside: SandboxPaths;
+};
+
 function directInit(
   child: Bun.Subprocess<"pipe", "pipe", "pipe">,
   limits: SandboxLimits,
   events: JailEvents,
-  group: ContainerGroup,
-  { workspaceDir, runtimeDir }: DirectJailOptions,
+  { group, children, workspaceDir, besides, isOnce, inside }: Surroundings,
 ): JailedInit {
   const pids = (): number[] => descendants(child.pid);
-  const disk = new DiskMeter(workspaceDir, limits.diskBytes, pids);
+  const kill = isOnce ? () => killTree(child.pid) : killAllOthers;
+  children.add(child.pid);
+  const disk = new DiskMeter(workspaceDir, limits.diskBytes, pids, besides);
   const activity = (): number => activityOf(child.pid);
   const guard = new MemoryGuard({ group, activity, passed: () => events.limitPassed("memory") });
   const watchdog = new Watchdog({
@@ -118,12 +155,13 @@ function directInit(
     activity,
     countedFrom: child.pid,
     passed: (limit) => events.limitPassed(limit),
-    overrun: killAllOthers,
+    overrun: kill,
   });
   const exited = child.exited.then(async (code) => {
     watchdog.stop();
     guard.stop();
-    await endAllOthers(child.pid);
+    if (!isOnce) await endAllOthers(children);
+    children.delete(child.pid);
     return code;
   });
   return {
@@ -140,7 +178,7 @@ function directInit(
     stdout: child.stdout,
     stderr: child.stderr,
     exited,
-    kill: killAllOthers,
+    kill,
     memoryKills: () => group.memoryKills(),
     processRefusals: () => group.processRefusals(),
     beginUpload: () => disk.beginUpload(),
@@ -148,7 +186,7 @@ function directInit(
     workspaceDir,
     incomingDir: undefined,
     owner: undefined,
-    inside: { ...JAIL_PATHS, runtime: runtimeDir, workspace: workspaceDir, ...interpreters() },
+    inside: { ...inside, ...interpreters() },
   };
 }
 

@@ -1,4 +1,4 @@
-import { readdirSync, statfsSync } from "node:fs";
+import { existsSync, readdirSync, statfsSync } from "node:fs";
 import type { Upload } from "../files.ts";
 import { measureUsage, type Usage } from "./usage.ts";
 
@@ -23,6 +23,7 @@ export function maxFiles(diskBytes: number): number {
 export class DiskMeter {
   readonly limit: Usage;
   readonly #dir: string;
+  readonly #besides: readonly string[];
   readonly #pids: () => number[];
   #last: Usage = { bytes: 0, files: 0 };
   /** What the file system had free when the last scan began, and when that was. */
@@ -36,9 +37,10 @@ export class DiskMeter {
   #uploaded = 0;
   #uploadedBefore = 0;
 
-  /** `pids`: the sandbox's processes, whose open files without a name count too. */
-  constructor(dir: string, diskBytes: number, pids: () => number[]) {
+  /** `pids`: the sandbox's processes, whose open files without a name count too. `besides`: directories that count too. */
+  constructor(dir: string, diskBytes: number, pids: () => number[], besides: readonly string[] = []) {
     this.#dir = dir;
+    this.#besides = besides;
     this.#pids = pids;
     this.limit = { bytes: diskBytes, files: maxFiles(diskBytes) };
     this.#free = freeSpace(dir);
@@ -79,8 +81,7 @@ export class DiskMeter {
     const free = freeSpace(this.#dir);
     const uploaded = this.#uploaded;
     try {
-      const { bytes, files } = this.limit;
-      this.#last = await measureUsage(this.#dir, { bytes: bytes * 2, files: files * 2 }, this.#pids);
+      this.#last = await this.#measure();
       this.#uploadedBefore = uploaded;
       this.#free = free;
       this.#scannedAtMs = startedMs;
@@ -90,6 +91,17 @@ export class DiskMeter {
     } finally {
       this.#scan = null;
     }
+  }
+
+  async #measure(): Promise<Usage> {
+    const most = { bytes: this.limit.bytes * 2, files: this.limit.files * 2 };
+    const used = await measureUsage(this.#dir, most, this.#pids);
+    for (const dir of this.#besides.filter((one) => existsSync(one))) {
+      const { bytes, files } = await measureUsage(dir, most);
+      used.bytes += bytes;
+      used.files += files;
+    }
+    return used;
   }
 
   async beginUpload(): Promise<Upload> {

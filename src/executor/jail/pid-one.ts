@@ -24,10 +24,10 @@ export function closeToOthers(): void {
 }
 
 /**
- * Ends every other process of this PID namespace, of which this is process 1, and resolves when none is left. `ours` is a
- * child that the runtime waits for; what else was left to process 1 is waited for here.
+ * Ends every other process of this PID namespace, of which this is process 1, and resolves when none is left. `ours` are
+ * children that the runtime waits for; what else was left to process 1 is waited for here.
  */
-export async function endAllOthers(ours: number): Promise<void> {
+export async function endAllOthers(ours: ReadonlySet<number>): Promise<void> {
   if (process.pid !== 1) throw new Error("only process 1 may end all others");
   const libc = dlopen("libc.so.6", {
     waitpid: { args: ["i32", "ptr", "i32"], returns: "i32" },
@@ -37,7 +37,7 @@ export async function endAllOthers(ours: number): Promise<void> {
     const others = readdirSync("/proc")
       .map(Number)
       .filter((pid) => pid > 1);
-    for (const pid of others) if (pid !== ours && !isAlive(pid)) libc.symbols.waitpid(pid, null, WNOHANG);
+    for (const pid of others) if (!ours.has(pid) && !isAlive(pid)) libc.symbols.waitpid(pid, null, WNOHANG);
     if (!others.some((pid) => isAlive(pid))) break;
     await Bun.sleep(pauseMs);
   }

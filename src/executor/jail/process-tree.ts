@@ -4,6 +4,8 @@ import { memoryFileBytes } from "./held-files.ts";
 /** Where a sandbox may have file systems whose content is memory. */
 const MEMORY_DIRECTORIES = ["/tmp", "/dev/shm"];
 const TMPFS = 0x01021994;
+/** What forks faster than it is killed stays. */
+const MAX_KILL_ROUNDS = 50;
 
 /** What the processes of a sandbox use together, where no control group counts it. */
 export type TreeUsage = {
@@ -23,6 +25,24 @@ export function descendants(root: number): number[] {
       open.push(child);
     }
   return found;
+}
+
+/** Kills a process, which takes in the orphans below it, and everything below it. */
+export function killTree(root: number): void {
+  for (let round = 0; round < MAX_KILL_ROUNDS; round++) {
+    const pids = descendants(root).filter(isAlive);
+    if (pids.length === 0) break;
+    for (const pid of pids) kill(pid);
+  }
+  kill(root);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
 }
 
 /** Pids of the children of a process, of all its threads. */

@@ -32,20 +32,18 @@ export type SandboxPaths = {
   python: string;
   /** bash where there is one, else sh. */
   shell: string;
-  /** Directories of Python dependency layers; the first wins. */
+  /** Where the directories of Python dependency layers are. */
+  layersDir: string;
+  /** Those of this program; the first wins. */
   layers: readonly string[];
 };
-
-/** Where a layer is inside a sandbox. */
-export function layerPath(name: string): string {
-  return `/.layers/${name}`;
-}
 
 export const JAIL_PATHS: SandboxPaths = {
   runtime: "/.sandbox",
   workspace: "/workspace",
   python: "/usr/bin/python3",
   shell: "/bin/bash",
+  layersDir: "/.layers",
   layers: [],
 };
 

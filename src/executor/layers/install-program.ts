@@ -1,12 +1,19 @@
 /**
- * Runs in the sandbox of a build: installs `event.requirements` into /workspace/layer with uv where there is one, else pip,
- * and returns `{"packages": [{name, version}]}` of what is there then, or `{"failure": TEXT}`.
+ * Runs in the sandbox of a build: installs `event.requirements` into `layer` in its workspace with uv where there is one,
+ * else pip, and returns `{"packages": [{name, version}]}` of what is there then, or `{"failure": TEXT}`.
  */
 export const INSTALL_PROGRAM = `
 import importlib.metadata, os, subprocess, sys
 
-TARGET = "/workspace/layer"
+HERE = os.getcwd()
+TARGET = HERE + "/layer"
+TEMPORARY = HERE + "/tmp"
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 TAIL_BYTES = 4000
+
+def environment():
+    certificates = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if os.path.exists(BUNDLE) else ()
+    return {**os.environ, "TMPDIR": TEMPORARY, "HOME": TEMPORARY, **dict.fromkeys(certificates, BUNDLE)}
 
 def command(event):
     uv = next((path for path in ("/usr/local/bin/uv", "/usr/bin/uv") if os.access(path, os.X_OK)), None)
@@ -21,10 +28,11 @@ def command(event):
     return [*own, *trust, "--target", TARGET, "--", *event["requirements"]]
 
 def handler(event):
-    os.makedirs("/workspace/tmp")
+    os.makedirs(TEMPORARY)
     os.makedirs(TARGET)
-    with open("/workspace/log", "w+b") as log:
-        run = subprocess.run(command(event), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    with open(HERE + "/log", "w+b") as log:
+        run = subprocess.run(command(event), env=environment(), stdin=subprocess.DEVNULL, stdout=log,
+                             stderr=subprocess.STDOUT)
         end = log.seek(0, 2)
         log.seek(max(0, end - TAIL_BYTES))
         tail = log.read().decode("utf-8", "replace").strip()
@@ -34,20 +42,14 @@ def handler(event):
     return {"packages": [{"name": name, "version": found[name]} for name in sorted(found, key=str.lower)]}
 `;
 
-/** Variables of the installers: the index (which may hold a password) and certificates; no configuration of the image's. */
+/** Variables of the installers: the index (which may hold a password); no configuration of the image's. */
 export function installEnvironment(indexUrl: string): Record<string, string> {
-  const bundle = "/etc/ssl/certs/ca-certificates.crt";
   return {
     PIP_INDEX_URL: indexUrl,
     UV_DEFAULT_INDEX: indexUrl,
     PIP_CONFIG_FILE: "/dev/null",
     UV_NO_CONFIG: "1",
     UV_PYTHON_DOWNLOADS: "never",
-    PIP_CERT: bundle,
-    SSL_CERT_FILE: bundle,
-    REQUESTS_CA_BUNDLE: bundle,
-    TMPDIR: "/workspace/tmp",
-    HOME: "/workspace/tmp",
     NO_PROXY: "",
     no_proxy: "",
   };

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { AppError } from "../../errors.ts";
 import { removeTree } from "../jail/remove-tree.ts";
-import { layerPath } from "../languages/launch.ts";
+import { JAIL_PATHS } from "../languages/launch.ts";
 import type { InstalledPackage, Layer } from "../protocol.ts";
 
 type Entry = { digest: string; name: string; bytes: number; packages: InstalledPackage[]; usedMs: number };
@@ -34,8 +34,11 @@ export class LayerStore {
   readonly #dir: string;
   readonly #index: string;
   readonly #limitBytes: number;
+  readonly #insideDir: string;
 
-  constructor(dataDir: string, limitBytes: number) {
+  /** `insideDir`: where sandboxes see the layers. */
+  constructor(dataDir: string, limitBytes: number, insideDir = JAIL_PATHS.layersDir) {
+    this.#insideDir = insideDir;
     this.#dir = join(dataDir, "layers");
     this.#index = join(dataDir, "layer-index");
     this.#limitBytes = limitBytes;
@@ -52,7 +55,7 @@ export class LayerStore {
     if (entry === null || lstatSync(join(this.#dir, entry.name), { throwIfNoEntry: false }) === undefined) return null;
     const now = new Date();
     utimesSync(path, now, now);
-    return layerOf(entry);
+    return this.#layerOf(entry);
   }
 
   /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. Throws `dependency_failed`. */
@@ -63,7 +66,7 @@ export class LayerStore {
     const entry = { name, bytes, packages };
     writeFileSync(`${this.#entryPath(digest)}.new`, JSON.stringify(entry), { mode: 0o600 });
     renameSync(`${this.#entryPath(digest)}.new`, this.#entryPath(digest));
-    return layerOf(entry);
+    return this.#layerOf(entry);
   }
 
   /** Removes the least recently used layers until the rest is within the limit; never one of `inUse`. */
@@ -98,13 +101,13 @@ export class LayerStore {
     return { ...stored, digest, usedMs: stat.mtimeMs };
   }
 
+  #layerOf({ name, packages }: { name: string; packages: InstalledPackage[] }): Layer {
+    return { name, path: join(this.#insideDir, name), packages };
+  }
+
   #entryPath(digest: string): string {
     return join(this.#index, `${digest}.json`);
   }
-}
-
-function layerOf({ name, packages }: { name: string; packages: InstalledPackage[] }): Layer {
-  return { name, path: layerPath(name), packages };
 }
 
 /**

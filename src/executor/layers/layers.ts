@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 import { rawJson } from "../../json-text.ts";
 import type { Log } from "../../log.ts";
-import { resolveImage } from "../images.ts";
 import type { ExecutionRequest, InstalledPackage, Layer, LayerRequest, Outcome, SandboxSpec } from "../protocol.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { INSTALL_PROGRAM, installEnvironment } from "./install-program.ts";
@@ -14,16 +13,24 @@ export type LayersDeps = {
   dataDir: string;
   sandboxes: Sandboxes;
   log: Log;
-  /** Index of requests that name none; trusted, whatever address it has. */
+  /** Root of the file system that programs of an image see; null: this host's own. Throws `image_unknown`. */
+  rootfsOf(imageUrl: string): string | null;
+  /** Index of requests that name none. */
   indexUrl: string;
+  /** Whether an index may be at any address. */
+  trusts(indexUrl: string): boolean;
   /** Bytes of all layers together. */
   limitBytes: number;
+  /** Bytes that a build may take. */
+  buildBytes: number;
+  /** Where sandboxes see the layers. */
+  insideDir: string;
 };
 
 const MAX_BUILDS = 2;
 const MAX_WAITING = 64;
 const GIBIBYTE = 1024 ** 3;
-const LIMITS = { cpuCores: 2, memoryBytes: 2 * GIBIBYTE, diskBytes: 4 * GIBIBYTE, maxProcesses: 256 };
+const LIMITS = { cpuCores: 2, memoryBytes: 2 * GIBIBYTE, maxProcesses: 256 };
 /** A name, extras and a version, as the API takes them: nothing that an installer reads as an option, path or URL. */
 const REQUIREMENT = /^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?[A-Za-z0-9.*+!_=~<>, -]*$/;
 
@@ -37,17 +44,18 @@ export class Layers {
 
   constructor(deps: LayersDeps) {
     this.#d = deps;
-    this.#store = new LayerStore(deps.dataDir, deps.limitBytes);
+    this.#store = new LayerStore(deps.dataDir, deps.limitBytes, deps.insideDir);
   }
 
   /** Finds the layer or builds it; callers that ask for the same set meanwhile share the build. Throws `dependency_failed`. */
   ensure(request: LayerRequest): Promise<Layer> {
     const requirements = [...new Set(request.requirements)].toSorted();
-    const bad = requirements.find((one) => typeof one !== "string" || !REQUIREMENT.test(one));
+    const exact = request.exact ?? [];
+    const bad = [...requirements, ...exact].find((one) => typeof one !== "string" || !REQUIREMENT.test(one));
     if (bad !== undefined || requirements.length === 0)
       throw new AppError("bad_request", `${JSON.stringify(bad)} is not a package and version`);
     const indexUrl = request.indexUrl ?? this.#d.indexUrl;
-    const python = pythonOf(resolveImage(this.#d.dataDir, request.imageUrl));
+    const python = pythonOf(this.#d.rootfsOf(request.imageUrl));
     const digest = new Bun.CryptoHasher("sha256")
       .update(JSON.stringify([requirements, indexUrl, request.imageUrl, python]))
       .digest("hex");
@@ -55,21 +63,21 @@ export class Layers {
     if (present !== null) return Promise.resolve(present);
     const build =
       this.#building.get(digest) ??
-      this.#inTurn(() => this.#build(digest, { ...request, requirements, indexUrl })).finally(() =>
-        this.#building.delete(digest),
-      );
+      this.#inTurn(() =>
+        this.#build(digest, { ...request, requirements: exact.length > 0 ? exact : requirements, indexUrl }),
+      ).finally(() => this.#building.delete(digest));
     this.#building.set(digest, build);
     return build;
   }
 
   async #build(digest: string, request: LayerRequest & { indexUrl: string }): Promise<Layer> {
     const { indexUrl, requirements, timeoutMs } = request;
-    const network = indexRules(indexUrl, indexUrl === this.#d.indexUrl);
+    const network = indexRules(indexUrl, this.#d.trusts(indexUrl));
     const startedMs = performance.now();
     const spec: SandboxSpec = {
       imageUrl: request.imageUrl,
       runtimeType: "python",
-      limits: LIMITS,
+      limits: { ...LIMITS, diskBytes: this.#d.buildBytes },
       env: {},
       maxRunning: 1,
       network,

@@ -71,6 +71,7 @@ export class Mux {
         return stream?.takeReset();
       case FrameKind.WINDOW:
         return stream?.takeWindow(payload.readUInt32BE());
+      case FrameKind.OPEN:
     }
   }
 

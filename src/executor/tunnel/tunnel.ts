@@ -50,8 +50,9 @@ export class Tunnel {
 
   /** Rejects with an Error when the executor can't be reached or refuses; throws `bad_request` for rules that can't be read. */
   static async open(options: TunnelOptions): Promise<Tunnel> {
-    const { rules, decided } = options;
-    const proxy = new EgressProxy({ allow: new AllowList(rules.allow), decided, trusted: new Set(rules.trusted) });
+    const { allow, trusted } = options.rules;
+    const decided = (decision: EgressDecision): void => options.decided(decision);
+    const proxy = new EgressProxy({ allow: new AllowList(allow), decided, trusted: new Set(trusted) });
     const url = new URL(`/tunnel?for=${options.use}`, options.url);
     const { socket, rest } = await upgrade(url, options.token, UPGRADE_MS);
     return new Tunnel(socket, rest, proxy);

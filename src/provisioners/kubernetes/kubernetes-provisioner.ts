@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
-import type { Check, Executor, SandboxState } from "../../executor/protocol.ts";
+import type { Check, Executor, Layer, LayerRequest, SandboxState } from "../../executor/protocol.ts";
 import type { Log } from "../../log.ts";
+import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
 import { sandboxSpec } from "../sandbox-spec.ts";
@@ -18,6 +19,8 @@ export type KubernetesProvisionerOptions = SessionPodsOptions & {
   maxRunning: number;
   /** Fills the workspace of a session that ran before, in an executor that may be new. */
   restore(session: Session, executor: Executor): Promise<void>;
+  /** The package index of those who name none. */
+  indexUrl: string;
 };
 
 /** How long the executor may take to end a sandbox that is released, before its Pod is deleted all the same. */
@@ -39,7 +42,7 @@ export class KubernetesProvisioner implements Provisioner {
     const selector = Object.entries(MANAGED_BY).map((pair) => pair.join("="));
     this.#watch = new PodWatch(client, selector.join(","), log);
     this.#pods = new SessionPods(client, options, this.#watch, log);
-    this.#executors = new PodExecutors(this.#watch, options.tokenSecret);
+    this.#executors = new PodExecutors(this.#watch, options);
     this.#watch.start();
   }
 
@@ -52,23 +55,23 @@ export class KubernetesProvisioner implements Provisioner {
     await this.#watch.synced(SYNC_MS);
     const limit = AbortSignal.timeout(ENSURE_MS);
     const startedMs = performance.now();
-    let runningMs: number;
-    let pod: V1Pod;
-    do {
-      pod = await this.#pods.running(session, limit);
-      runningMs = performance.now();
-    } while (!(await this.#executors.answers(pod, limit)));
+    const { pod, runningMs } = await this.#answering(session, limit);
     const readyMs = performance.now();
     const executor = this.#executors.at(pod);
     // Files come before anything can run: a session that is new has none.
     if (session.status === "running") await this.#options.restore(session, executor);
     const restoredMs = performance.now();
-    const sandbox = await executor.createSandbox(session.id, sandboxSpec(session, this.#options.maxRunning));
+    const hasPackages = session.installed_dependencies.length > 0;
+    const layers = hasPackages ? [(await executor.ensureLayer(sameLayerRequest(session))).name] : [];
+    const installedMs = performance.now();
+    const spec = { ...sandboxSpec(session, this.#options.maxRunning), layers };
+    const sandbox = await executor.createSandbox(session.id, spec);
     const timing = {
       ...sandbox.timing,
       pod: runningMs - startedMs,
       executor: readyMs - runningMs,
       restore: restoredMs - readyMs,
+      install: installedMs - restoredMs,
     };
     return {
       executor,
@@ -77,6 +80,21 @@ export class KubernetesProvisioner implements Provisioner {
       containerId: pod.status?.containerStatuses?.[0]?.containerID ?? null,
       podName: pod.metadata?.name ?? null,
     };
+  }
+
+  /** The session's Pod, whose executor answers. */
+  async #answering(session: Session, limit: AbortSignal): Promise<{ pod: V1Pod; runningMs: number }> {
+    for (;;) {
+      const pod = await this.#pods.running(session, limit);
+      const runningMs = performance.now();
+      if (await this.#executors.answers(pod, limit)) return { pod, runningMs };
+    }
+  }
+
+  async ensureLayer(session: Session, request: LayerRequest): Promise<Layer> {
+    await this.#watch.synced(SYNC_MS);
+    const { pod } = await this.#answering(session, AbortSignal.timeout(ENSURE_MS));
+    return this.#executors.at(pod).ensureLayer(request);
   }
 
   async executorOf(sessionId: string): Promise<Executor> {

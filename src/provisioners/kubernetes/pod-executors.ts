@@ -14,10 +14,13 @@ const CONNECT_RETRY_MS = { first: 2, longest: 50 };
 export class PodExecutors {
   readonly #watch: PodWatch;
   readonly #tokenSecret: string;
+  readonly #indexUrl: string;
   readonly #known = new Map<string, { uid: string; address: string; executor: HttpExecutor }>();
 
-  constructor(watch: PodWatch, tokenSecret: string) {
+  /** `indexUrl`: the package index of those who name none. */
+  constructor(watch: PodWatch, { tokenSecret, indexUrl }: { tokenSecret: string; indexUrl: string }) {
     this.#watch = watch;
+    this.#indexUrl = indexUrl;
     this.#tokenSecret = tokenSecret;
   }
 
@@ -28,7 +31,7 @@ export class PodExecutors {
     if (known?.uid === uid && known.address === address) return known.executor;
     const host = address.includes(":") ? `[${address}]` : address;
     const token = executorToken(this.#tokenSecret, name);
-    const executor = new HttpExecutor({ url: `http://${host}:${EXECUTOR_PORT}`, token });
+    const executor = new HttpExecutor({ url: `http://${host}:${EXECUTOR_PORT}`, token, indexUrl: this.#indexUrl });
     for (const old of this.#known.keys()) if (this.#watch.get(old) === undefined) this.#known.delete(old);
     this.#known.set(name, { uid, address, executor });
     return executor;

@@ -34,6 +34,8 @@ export const CONTAINER = "sandbox";
 const RUNTIME_DIR = "/.sandbox";
 const DATA_DIR = "/.executor";
 const MEBIBYTE = 1024 ** 2;
+/** The least that the executor takes as a limit. */
+const MIN_LAYERS_MB = 16;
 /** Disk beside the session's own: journals, and the executable where it is copied. */
 const OWN_DISK_BYTES = 1024 * MEBIBYTE;
 /** What a workspace may pass its limit by until the executor has ended what writes, before the kubelet evicts the Pod. */
@@ -104,6 +106,8 @@ function container(request: PodRequest, settings: PodSettings, isPrepared: boole
       `--output-limit-bytes=${settings.outputLimitBytes}`,
       `--journal-limit-bytes=${settings.journalLimitBytes}`,
       `--max-waiting-per-session=${settings.maxWaiting}`,
+      // Packages count as files of the session do.
+      `--layers-limit-mb=${Math.max(MIN_LAYERS_MB, Math.floor(limits.diskBytes / MEBIBYTE))}`,
       `--log-level=${settings.logLevel}`,
     ],
     env: [{ name: "EXECUTOR_TOKEN", value: request.token }],

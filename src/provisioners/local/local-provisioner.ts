@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { AppError } from "../../errors.ts";
-import type { Check, Executor, PoolSpec, SandboxState } from "../../executor/protocol.ts";
-import { layerRequest } from "../../sessions/dependencies.ts";
+import type { Check, Executor, Layer, LayerRequest, PoolSpec, SandboxState } from "../../executor/protocol.ts";
+import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
@@ -46,10 +46,14 @@ export class LocalProvisioner implements Provisioner {
     return { executor, sandbox, runtimeNode: hostname(), containerId: null, podName: null };
   }
 
+  async ensureLayer(_session: Session, request: LayerRequest): Promise<Layer> {
+    return (await this.executorOf()).ensureLayer(request);
+  }
+
   /** With the session's packages, which are installed again when their layer is gone. */
   async #make(executor: Executor, session: Session): Promise<SandboxState> {
     const hasPackages = session.installed_dependencies.length > 0;
-    const layers = hasPackages ? [(await executor.ensureLayer(layerRequest(session))).name] : [];
+    const layers = hasPackages ? [(await executor.ensureLayer(sameLayerRequest(session))).name] : [];
     return executor.createSandbox(session.id, { ...sandboxSpec(session, this.#d.maxRunning), layers });
   }
 

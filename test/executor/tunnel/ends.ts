@@ -63,7 +63,7 @@ export class HostilePeer {
       socket.once("data", (head) => {
         const key = /sec-websocket-key: (\S+)/i.exec(head.toString("latin1"))?.[1] ?? "";
         const accept = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
-        socket.on("data", (chunk) => void this.received.push(chunk));
+        socket.on("data", (chunk: Buffer) => void this.received.push(chunk));
         socket.write(
           `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
         );

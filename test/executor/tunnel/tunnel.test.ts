@@ -45,7 +45,7 @@ class Program {
 
   constructor(port = gateway.port) {
     this.socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-    this.socket.on("data", (chunk) => {
+    this.socket.on("data", (chunk: Buffer) => {
       this.chunks.push(chunk);
       this.size += chunk.length;
       this.#news.resolve();
