@@ -1,11 +1,12 @@
-import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { AppError } from "../errors.ts";
 import { withMember } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { indexRules } from "./layers/package-index.ts";
 import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
-import { FILE_HANDLE, LOCAL_READER, REFUSAL_CODE } from "./protocol.ts";
+import { boundedText, refusalOf, unavailable } from "./answer.ts";
+import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   EgressDecision,
   ExecutionOutput,
@@ -32,7 +33,6 @@ export type PodAddress = { url: string; token: string; indexUrl: string };
 
 /** Both output streams of a record, escaped. */
 const MAX_JSON_BYTES = 128 * 1024 ** 2;
-const MAX_REFUSAL_BYTES = 64 * 1024;
 
 type Call = {
   method?: string;
@@ -196,7 +196,7 @@ export class HttpExecutor implements Executor {
   async #read<T>(response: Response): Promise<T> {
     try {
       return (
-        this.#authorization === null ? await response.json() : JSON.parse(await text(response, MAX_JSON_BYTES))
+        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, MAX_JSON_BYTES))
       ) as T;
     } catch (error) {
       throw unavailable(error);
@@ -253,49 +253,4 @@ export class HttpExecutor implements Executor {
 
 function filePath(sandboxId: string, path: string): string {
   return `/sandboxes/${sandboxId}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
-}
-
-/** A body that may be anybody's: one that is longer is cut off. */
-async function text(response: Response, maxBytes: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > maxBytes) throw new Error(`the executor's answer is longer than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-async function refusalOf(response: Response): Promise<AppError> {
-  const body = await text(response, MAX_REFUSAL_BYTES).catch(() => "");
-  const refusal = parseRefusal(body) ?? parseCode(response.headers.get(REFUSAL_CODE));
-  const retryAfter = Number(response.headers.get("retry-after") ?? Number.NaN);
-  const options = Number.isNaN(retryAfter) ? {} : { retryAfterS: retryAfter };
-  if (refusal === null) return new AppError("internal", `the executor answered ${response.status}`, options);
-  return new AppError(refusal.code, refusal.message, options);
-}
-
-type Refusal = { code: ErrorCode; message: string };
-
-function parseRefusal(text: string): Refusal | null {
-  try {
-    const { code, message } = JSON.parse(text) as { code?: unknown; message?: unknown };
-    return typeof code === "string" && code in ERROR_STATUS
-      ? { code: code as ErrorCode, message: String(message) }
-      : null;
-  } catch {
-    // Not from an executor, or an answer without a body.
-    return null;
-  }
-}
-
-function parseCode(code: string | null): Refusal | null {
-  return code !== null && code in ERROR_STATUS
-    ? { code: code as ErrorCode, message: `the executor refuses it: ${code}` }
-    : null;
-}
-
-function unavailable(cause: unknown): AppError {
-  return new AppError("executor_unavailable", "the executor can't be reached", { cause, retryAfterS: 1 });
 }
