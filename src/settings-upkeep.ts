@@ -1,5 +1,6 @@
-import { optionalBound } from "./setting.ts";
+import { optionalBound, whole } from "./setting.ts";
 
+const MEBIBYTE = 1024 ** 2;
 const DAY_MS = 24 * 3600_000;
 
 /** How long what has ended is kept. */
@@ -16,5 +17,12 @@ export const UPKEEP_SETTINGS = {
     scale: DAY_MS,
     about:
       "days after its end at which an execution is deleted, also while its session lives; -1 only with its session",
+  }),
+  journalsLimitBytes: whole("JOURNALS_LIMIT_MB", {
+    default: 10_240,
+    min: 1,
+    max: 1_073_741_824,
+    scale: MEBIBYTE,
+    about: "disk of all journals on this machine, in MiB; the oldest of what has ended go first, then output is cut",
   }),
 };

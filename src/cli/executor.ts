@@ -37,7 +37,7 @@ Usage: sandbox executor [--data-dir DIR] [--listen HOST:PORT] [--single-sandbox]
                        logs go to stdout
   --install DIR        put into DIR what a container needs for --single-sandbox, which then is DIR/sandbox
 
-It takes the settings of sandbox serve that concern it (DATA_DIR, OUTPUT_LIMIT_BYTES, JOURNAL_LIMIT_BYTES,
+It takes the settings of sandbox serve that concern it (DATA_DIR, OUTPUT_LIMIT_BYTES, JOURNAL_LIMIT_BYTES, JOURNALS_LIMIT_MB,
 MAX_WAITING_PER_SESSION, SANDBOX_UID_BASE, PYTHON_PACKAGE_INDEX_URL, LAYERS_LIMIT_MB, DISABLE_BWRAP, ALLOW_UNISOLATED,
 LOG_LEVEL), as flags or variables.
 `;

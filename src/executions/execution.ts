@@ -77,6 +77,8 @@ export interface ExecutionStore {
   delete(executions: readonly Pick<AgedExecution, "id" | "bytes">[]): Promise<void>;
   /** Of the `limit` oldest executions after `after`, those that ended before `before`. */
   endedBefore(before: string, after: number, now: string, limit: number): Promise<AgedPage<AgedExecution>>;
+  /** Those of the ids that are live. */
+  liveAmong(ids: readonly string[]): Promise<string[]>;
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   /** Extends the owner's leases on those of the executions that are live. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;

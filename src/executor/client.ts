@@ -16,6 +16,7 @@ import type {
   FileEntry,
   FileRead,
   FileWritten,
+  JournalName,
   Layer,
   LayerRequest,
   NetworkRules,
@@ -124,6 +125,10 @@ export class HttpExecutor implements Executor {
 
   async cancel(id: string): Promise<void> {
     await this.#call(`/executions/${id}/cancel`, { method: "POST" });
+  }
+
+  surplusJournals(): Promise<JournalName[]> {
+    return this.#json("/journals");
   }
 
   async deleteExecution(id: string, sandboxId: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import type { JournalBudget } from "./journal-budget.ts";
 import { OutputStream } from "./output-stream.ts";
 import type { JournalPayloads, JournalType, Outcome } from "./protocol.ts";
 
@@ -7,6 +8,8 @@ export type OutputLimits = {
   outputLimitBytes: number;
   /** Bytes of one journal's file that output may fill; what comes after is counted and dropped. */
   journalLimitBytes: number;
+  /** Bytes of all journals together, past which output is counted and dropped. */
+  journalsLimitBytes: number;
 };
 
 /** What a reader needs of a journal: a file, how much of it is there, and news of more. */
@@ -43,6 +46,7 @@ export class Journal implements JournalSource {
   size = 0;
   ended = false;
   readonly #limits: OutputLimits;
+  readonly #budget: JournalBudget;
   readonly #stdout = new OutputStream();
   readonly #stderr = new OutputStream();
   #seq = 0;
@@ -54,9 +58,11 @@ export class Journal implements JournalSource {
   #waiters: Set<() => void> = new Set();
 
   /** Throws EEXIST when the execution has a journal, ENOSPC and the like when it can't be written. */
-  constructor(path: string, limits: OutputLimits) {
+  constructor(path: string, limits: OutputLimits, budget: JournalBudget) {
     this.#limits = limits;
+    this.#budget = budget;
     this.fd = openSync(path, "wx+", 0o600);
+    budget.fileMade();
   }
 
   /** Appends an entry for each; `at` is ISO 8601. */
@@ -155,7 +161,7 @@ export class Journal implements JournalSource {
       const json = stream.encode(parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts), at);
       if (json === null) continue;
       bytes += Buffer.byteLength(json);
-      if (bytes > limit) stream.cut = true;
+      if (bytes > limit || !this.#budget.hasRoom(bytes - this.size)) stream.cut = true;
       else lines += this.#line(type, json);
     }
     this.#pending = [];
@@ -192,6 +198,7 @@ export class Journal implements JournalSource {
       return false;
     }
     this.size += written;
+    this.#budget.written(written);
     return true;
   }
 

@@ -1,15 +1,22 @@
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { Journal, type JournalSource, type OutputLimits } from "./journal.ts";
+import { JournalBudget } from "./journal-budget.ts";
+import type { JournalName } from "./protocol.ts";
 import { closeLostJournal } from "./recovery.ts";
 
 const SUFFIX = ".journal";
 const RECENT = 4096;
+const FILES_A_TURN = 32;
+/** Journals that are named at once for removal. */
+const MAX_SURPLUS = 1000;
 
 /** The journals of a data directory: `<root>/<sandbox>/<execution>.journal`. Ids have been checked (ids.ts). */
 export class Journals {
   readonly #root: string;
   readonly #limits: OutputLimits;
+  readonly #budget: JournalBudget;
   readonly #known = new Set<string>();
   /** Where the latest executions are, so that the usual reader needs no search. */
   readonly #recent = new Map<string, string>();
@@ -17,6 +24,7 @@ export class Journals {
   constructor(root: string, limits: OutputLimits) {
     this.#root = root;
     this.#limits = limits;
+    this.#budget = new JournalBudget(limits.journalsLimitBytes);
     mkdirSync(root, { recursive: true, mode: 0o700 });
   }
 
@@ -26,7 +34,7 @@ export class Journals {
       mkdirSync(join(this.#root, sandboxId), { recursive: true, mode: 0o700 });
       this.#known.add(sandboxId);
     }
-    const journal = new Journal(this.#path(sandboxId, executionId), this.#limits);
+    const journal = new Journal(this.#path(sandboxId, executionId), this.#limits, this.#budget);
     this.#recent.set(executionId, sandboxId);
     if (this.#recent.size > RECENT) this.#recent.delete(this.#recent.keys().next().value ?? "");
     return journal;
@@ -41,22 +49,56 @@ export class Journals {
   /** Forgets an execution that is not live. Idempotent. */
   delete(sandboxId: string, executionId: string): void {
     this.#recent.delete(executionId);
-    rmSync(this.#path(sandboxId, executionId), { force: true });
+    this.#remove(this.#path(sandboxId, executionId));
   }
 
   /** Forgets every execution of a sandbox, none of which is live. */
   deleteSandbox(sandboxId: string): void {
     this.#known.delete(sandboxId);
+    for (const name of namesIn(join(this.#root, sandboxId))) this.#remove(join(this.#root, sandboxId, name));
     rmSync(join(this.#root, sandboxId), { recursive: true, force: true });
   }
 
+  #remove(path: string): void {
+    const size = sizeOf(path);
+    if (size === null) return;
+    rmSync(path, { force: true });
+    this.#budget.fileRemoved(size);
+  }
+
+  /** Counts a journal of an executor before this one. */
+  found(executionId: string, bytes: number): void {
+    if (!this.#recent.has(executionId)) this.#budget.fileMade(bytes);
+  }
+
+  /** When there is little room left: the oldest journals that are not live, as many as it takes to have enough again. */
+  async surplus(isLive: (executionId: string) => boolean): Promise<JournalName[]> {
+    const surplusBytes = this.#budget.surplusBytes();
+    if (surplusBytes === 0) return [];
+    const ended: (JournalName & { size: number; mtimeMs: number })[] = [];
+    let count = 0;
+    for (const { sandboxId, executionId, path } of this.paths()) {
+      if (++count % FILES_A_TURN === 0) await setImmediate();
+      const stat = isLive(executionId) ? undefined : statSync(path, { throwIfNoEntry: false });
+      if (stat !== undefined) ended.push({ id: executionId, sandboxId, size: stat.size, mtimeMs: stat.mtimeMs });
+    }
+    const named: JournalName[] = [];
+    let bytes = 0;
+    for (const { id, sandboxId, size } of ended.toSorted((a, b) => a.mtimeMs - b.mtimeMs)) {
+      if (bytes >= surplusBytes || named.length === MAX_SURPLUS) break;
+      named.push({ id, sandboxId });
+      bytes += size;
+    }
+    return named;
+  }
+
   /** Every journal's path, at the time of asking. */
-  *paths(): Generator<{ executionId: string; path: string }> {
+  *paths(): Generator<{ sandboxId: string; executionId: string; path: string }> {
     for (const sandboxId of readdirSync(this.#root)) {
       for (const name of namesIn(join(this.#root, sandboxId))) {
         if (!name.endsWith(SUFFIX)) continue;
         const executionId = name.slice(0, -SUFFIX.length);
-        yield { executionId, path: this.#path(sandboxId, executionId) };
+        yield { sandboxId, executionId, path: this.#path(sandboxId, executionId) };
       }
     }
   }
@@ -74,6 +116,11 @@ export class Journals {
     }
     return null;
   }
+}
+
+/** Null when there is none. */
+function sizeOf(path: string): number | null {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? null;
 }
 
 /** None when the directory has gone meanwhile. */

@@ -18,6 +18,7 @@ import type { RawJson } from "../json-text.ts";
  *     GET    /executions/:id/output                ExecutionOutput
  *     POST   /executions/:id/cancel                204 when no process of it is left
  *     DELETE /executions/:id?sandbox=ID            204; forgets the journal, which is one of this sandbox
+ *     GET    /journals                             JournalName[]; those that should go, empty while there is room
  *     GET    /sandboxes/:id/files?path&recursive&limit   FileEntry[]
  *     GET|HEAD|PUT|DELETE /sandboxes/:id/files/PATH      bytes; Range and ETag as HTTP has them
  *     POST   /sandboxes/:id/files/move {from,to} · /files/mkdir {path}   204
@@ -182,6 +183,9 @@ export type Outcome = {
 /** Output for the record: each stream's first `outputLimitBytes` bytes as text. */
 export type ExecutionOutput = { stdout: string; stderr: string };
 
+/** The journal of the execution `id`. */
+export type JournalName = { id: string; sandboxId: string };
+
 export type FileEntry = {
   name: string;
   /** Relative to the workspace, with `/`, no leading `/`. */
@@ -262,6 +266,8 @@ export interface Executor {
   output(id: string): Promise<ExecutionOutput>;
   /** Resolves when no process of the execution is left. Idempotent. Unknown id: `execution_not_found`. */
   cancel(id: string): Promise<void>;
+  /** The oldest journals of what has ended, when the disk for journals is nearly full: those whose end is stored can go. */
+  surplusJournals(): Promise<JournalName[]>;
   deleteExecution(id: string, sandboxId: string): Promise<void>;
   listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]>;
   /** GET or HEAD of a file. */

@@ -10,19 +10,23 @@ const FILES_A_TURN = 32;
 /**
  * Ends the journals that a lost executor left open, among those written since `sinceMs` (epoch). Takes turns with other
  * work; `isLive` names the executions that this executor runs itself. Returns how many it ended; `failed` is told of each
- * that it could not.
+ * that it could not, `found` of each that there is, with its size in bytes.
  */
 export async function recoverJournals(
   paths: Iterable<{ executionId: string; path: string }>,
   sinceMs: number,
   isLive: (executionId: string) => boolean,
   failed: (path: string, error: unknown) => void,
+  found: (executionId: string, bytes: number) => void,
 ): Promise<number> {
   let ended = 0;
   let count = 0;
   for (const { executionId, path } of paths) {
     if (++count % FILES_A_TURN === 0) await setImmediate();
-    if (isLive(executionId) || (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < sinceMs) continue;
+    const stat = isLive(executionId) ? undefined : statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) continue;
+    found(executionId, stat.size);
+    if (stat.mtimeMs < sinceMs) continue;
     try {
       if (recover(path)) ended += 1;
     } catch (error) {

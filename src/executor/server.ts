@@ -11,6 +11,7 @@ import {
   LANGUAGES,
   type ExecutionRequest,
   type ExecutorHealth,
+  type JournalName,
   type LayerRequest,
   type PoolSpec,
   type SandboxSpec,
@@ -28,6 +29,8 @@ export type ServerOptions = {
   /** Where connections leave that sandboxes make; null: they don't leave through the control plane. */
   tunnels: TunnelHub | null;
   health(): Promise<ExecutorHealth>;
+  /** The oldest journals that should go; none while there is room. */
+  surplusJournals(): Promise<JournalName[]>;
   /** Called after a request for the end of this process was answered; its sandboxes have ended then. */
   shutdown(): void;
   /** Required on every request when given; always for TCP. */
@@ -118,6 +121,7 @@ export class ExecutorServer {
     if (rawId === undefined) {
       if (call === "GET /health") return Response.json(await this.#o.health());
       if (call === "GET /sandboxes") return Response.json(this.#o.sandboxes.list());
+      if (call === "GET /journals") return Response.json(await this.#o.surplusJournals());
       if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));
       if (call === "POST /layers") return this.#layer(await json<LayerRequest>(request));
       if (call === "POST /shutdown") return this.#shutdown();

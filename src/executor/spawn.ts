@@ -11,6 +11,7 @@ export type ExecutorConfig = Pick<
   | "dataDir"
   | "outputLimitBytes"
   | "journalLimitBytes"
+  | "journalsLimitBytes"
   | "maxWaitingPerSession"
   | "sandboxUidBase"
   | "packageIndexUrl"
@@ -103,6 +104,7 @@ function commandOf(config: ExecutorConfig): string[] {
     "data-dir": config.dataDir,
     "output-limit-bytes": config.outputLimitBytes,
     "journal-limit-bytes": config.journalLimitBytes,
+    "journals-limit-mb": Math.floor(config.journalsLimitBytes / 1024 ** 2),
     "max-waiting-per-session": config.maxWaitingPerSession,
     "sandbox-uid-base": config.sandboxUidBase,
     "layers-limit-mb": Math.floor(config.layersLimitBytes / 1024 ** 2),

@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { OutputLimits } from "./journal.ts";
 import { Journals } from "./journals.ts";
-import type { ExecutorHealth } from "./protocol.ts";
+import type { ExecutorHealth, JournalName } from "./protocol.ts";
 import { Layers, type LayersDeps } from "./layers/layers.ts";
 import { resolveImage } from "./images.ts";
 import { JAIL_PATHS } from "./languages/launch.ts";
@@ -78,10 +78,13 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   };
   await sandboxes.cleanUpLeftovers();
   const layers = new Layers({ dataDir: options.dataDir, sandboxes, log, ...layerTerms(options) });
-  const server = new ExecutorServer({ ...options, sandboxes, layers, tunnels, health, shutdown: told.resolve });
+  const surplusJournals = (): Promise<JournalName[]> => journals.surplus((id) => sandboxes.isLive(id));
+  const parts = { sandboxes, layers, tunnels, health, surplusJournals };
+  const server = new ExecutorServer({ ...options, ...parts, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });
-  void recoverJournals(journals.paths(), options.recoverSinceMs, (id) => sandboxes.isLive(id), failed).then(
+  const found = (id: string, bytes: number): void => journals.found(id, bytes);
+  void recoverJournals(journals.paths(), options.recoverSinceMs, (id) => sandboxes.isLive(id), failed, found).then(
     (count) => log.info("executor.recovered", { journals: count }),
     (error: unknown) => failed(options.journalsDir, error),
   );

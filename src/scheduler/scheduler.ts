@@ -8,6 +8,7 @@ import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
 import { isLive, leaseFrom, LIVE_STATUSES, type Lease, type Session, type SessionStore } from "../sessions/session.ts";
 import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
 import type { TemplateStore } from "../templates/template.ts";
+import { JournalRoom } from "./journal-room.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
 import { WarmPoolKeeper } from "./warm-pools.ts";
 
@@ -56,6 +57,7 @@ export class Scheduler implements Wakeups {
   readonly #d: SchedulerDeps;
   readonly #reconciler: SessionReconciler;
   readonly #followerDeps: FollowerDeps;
+  readonly #journalRoom: JournalRoom;
   readonly #warmPools: WarmPoolKeeper;
   /** Executions that this process follows, by id. */
   readonly #followed = new Map<string, { follower: ExecutionFollower; done: Promise<void> }>();
@@ -72,11 +74,15 @@ export class Scheduler implements Wakeups {
       changes: deps.sessionChanges,
       again: (id) => (this.#stopping.signal.aborted ? Promise.resolve() : this.#step(id, false)),
     });
+    this.#journalRoom = new JournalRoom(deps);
     this.#warmPools = new WarmPoolKeeper(deps.templates, deps.provisioner);
     this.#followerDeps = {
       ...deps,
       reconcile: (id) => this.#step(id, true),
-      ended: (execution) => deps.executionEnded(execution),
+      ended: (execution) => {
+        this.#journalRoom.ended(execution);
+        deps.executionEnded(execution);
+      },
     };
   }
 
@@ -159,6 +165,7 @@ export class Scheduler implements Wakeups {
   async #resyncOnce(): Promise<void> {
     const now = this.#d.clock.now().toISOString();
     await Promise.all([this.#stepDue(now), this.#adoptUnowned(now)]);
+    void this.#journalRoom.pass();
     await this.#compareSandboxes();
     await this.#warmPools.resync();
   }

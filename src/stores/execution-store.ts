@@ -176,6 +176,16 @@ export class SqlExecutionStore implements ExecutionStore {
     return Number(row?.["total"]);
   }
 
+  async liveAmong(ids: readonly string[]): Promise<string[]> {
+    const live: string[] = [];
+    for (let i = 0; i < ids.length; i += AT_ONCE) {
+      const some = filled(ids.slice(i, i + AT_ONCE));
+      const rows = await this.#sql.query(`SELECT id FROM executions WHERE id IN (${marks(some)}) AND ${LIVE}`, some);
+      live.push(...rows.map(idOf));
+    }
+    return live;
+  }
+
   async deleteBySession(sessionId: string): Promise<void> {
     const end = paging(this.#sql.dialect, { limit: AT_ONCE, offset: 0 });
     const sql = `SELECT id, ${BYTES} AS bytes FROM executions WHERE session_id = ? ORDER BY seq${end.sql}`;

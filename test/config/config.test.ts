@@ -32,6 +32,7 @@ describe("defaults", () => {
       lifetimeMs: null,
       creatingTimeoutMs: 300_000,
       sessionRetentionMs: 30 * 24 * 3600_000,
+      journalsLimitBytes: 10 * 1024 ** 3,
       executionRetentionMs: 30 * 24 * 3600_000,
       logLevel: "info",
       logFormat: "json",

@@ -182,6 +182,15 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect((await stores.executions.get("a"))?.stdout).toBe("");
     });
 
+    test("of many ids those are told that are live", async () => {
+      await insert({ id: "a" });
+      await insert({ id: "b", status: "completed" });
+      await insert({ id: "c", status: "running" });
+      const many = Array.from({ length: 100 }, (_, i) => `none${i}`);
+      expect((await stores.executions.liveAmong(["a", "b", ...many, "c"])).toSorted()).toEqual(["a", "c"]);
+      expect(await stores.executions.liveAmong([])).toEqual([]);
+    });
+
     test("any number of them is deleted, large ones too, and what was not named stays", async () => {
       const ids = Array.from({ length: 150 }, (_, i) => `e${i}`);
       for (const id of ids) await insert({ id, stdout_bytes: 1_000_000 });

@@ -40,6 +40,7 @@ export class TestExecutor {
       recoverSinceMs: 0,
       outputLimitBytes: 10_000_000,
       journalLimitBytes: 256 * 1024 ** 2,
+      journalsLimitBytes: 1024 ** 3,
       packageIndexUrl: null,
       layersLimitBytes: 1024 ** 3,
       isTunnelled: false,

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import type { JournaledOutcome, OutputLimits } from "../../src/executor/journal.ts";
 import { Journals } from "../../src/executor/journals.ts";
 import { collectOutput, followJournal } from "../../src/executor/journal-reader.ts";
 import type { Outcome, OutputPayload } from "../../src/executor/protocol.ts";
+import { recoverJournals } from "../../src/executor/recovery.ts";
 
 let root: string;
 beforeAll(() => {
@@ -17,6 +18,7 @@ function newJournal(limits: Partial<OutputLimits> = {}) {
   const journals = new Journals(join(root, `j${++count}`), {
     outputLimitBytes: 10_000_000,
     journalLimitBytes: 256 * 1024 ** 2,
+    journalsLimitBytes: 1024 ** 3,
     ...limits,
   });
   const journal = journals.create("s1", "e1");
@@ -151,6 +153,72 @@ describe("writing", () => {
       stderr_truncated: false,
     });
     expect(entries.map((entry) => entry.seq)).toEqual(entries.map((_, i) => i + 1));
+  });
+});
+
+describe("the disk of all journals", () => {
+  const MIB = 1024 ** 2;
+  const fill = (journals: Journals, id: string, bytes: number): Entry[] => {
+    const journal = journals.create("s1", id);
+    journal.status({ status: "pending", at: "t1" }, { status: "running", at: "t2" });
+    for (let left = bytes; left > 0; left -= 65_536) journal.output("stdout", new Uint8Array(65_536).fill(0x61));
+    journal.end("7", OUTCOME);
+    return parse(readFileSync(join(root, `j${count}`, "s1", `${id}.journal`), "utf8"));
+  };
+  const namesOf = async (journals: Journals, live: string[] = []): Promise<string[]> =>
+    (await journals.surplus((id) => live.includes(id))).map(({ id }) => id);
+
+  test("is bounded: output past it is cut and counted, the rest of the journal is whole", () => {
+    const { journals, journal } = newJournal({ journalsLimitBytes: MIB });
+    journal.end(null, OUTCOME);
+    const first = fill(journals, "a", 600_000);
+    expect(first.at(-1)?.json).toMatchObject({ stdout_truncated: false });
+    const second = fill(journals, "b", 600_000);
+    expect(second.map((entry) => entry.seq)).toEqual(second.map((_, i) => i + 1));
+    expect(second.at(-2)).toMatchObject({ type: "result", json: { return_value: 7 } });
+    expect(second.at(-1)?.json).toMatchObject({ stdout_bytes: 655_360, stdout_truncated: true });
+    const third = fill(journals, "c", 600_000);
+    expect(third.map((entry) => entry.type)).toEqual(["status", "status", "result", "end"]);
+  });
+
+  test("names the oldest that are not live once it is nearly full, and has room again when they are gone", async () => {
+    const { journals, journal } = newJournal({ journalsLimitBytes: 4 * MIB });
+    journal.end(null, OUTCOME);
+    const ids = ["a", "b", "c", "d"];
+    for (const [i, id] of ids.entries()) {
+      fill(journals, id, 700_000);
+      utimesSync(join(root, `j${count}`, "s1", `${id}.journal`), 1000 - i, 1000 - i);
+    }
+    expect(await namesOf(journals)).toEqual([]);
+    fill(journals, "e", 700_000);
+    expect(await namesOf(journals)).toEqual(["d"]);
+    expect(await namesOf(journals, ["d"])).toEqual(["c"]);
+    journals.delete("s1", "d");
+    journals.delete("s1", "d");
+    expect(await namesOf(journals)).toEqual([]);
+    fill(journals, "f", 700_000);
+    expect(await namesOf(journals)).not.toEqual([]);
+    journals.deleteSandbox("s1");
+    for (const id of ids) expect(fill(journals, id, 700_000).at(-1)?.json).toMatchObject({ stdout_truncated: false });
+  });
+
+  test("counts what an executor before has left, once", async () => {
+    const { journals: before, journal } = newJournal();
+    journal.end(null, OUTCOME);
+    for (const id of ["a", "b", "c", "d"]) fill(before, id, 1_000_000);
+    const limits = { outputLimitBytes: 1, journalLimitBytes: 256 * MIB, journalsLimitBytes: 5 * MIB };
+    const after = new Journals(join(root, `j${count}`), limits);
+    fill(after, "own", 10);
+    expect(await namesOf(after)).toEqual([]);
+    const failed = (path: string, error: unknown) => expect([path, error]).toEqual([]);
+    await recoverJournals(
+      after.paths(),
+      0,
+      () => false,
+      failed,
+      (id, bytes) => after.found(id, bytes),
+    );
+    expect(await namesOf(after)).toEqual(["e1", "a"]);
   });
 });
 

@@ -182,6 +182,10 @@ export class FakeExecutor implements Executor {
     return Promise.resolve();
   }
 
+  surplusJournals(): Promise<[]> {
+    return Promise.resolve([]);
+  }
+
   deleteExecution(id: string): Promise<void> {
     this.journals.delete(id);
     return Promise.resolve();

@@ -38,6 +38,8 @@ const MEBIBYTE = 1024 ** 2;
 const MIN_LAYERS_MB = 16;
 /** Disk beside the session's own: journals, and the executable where it is copied. */
 const OWN_DISK_BYTES = 1024 * MEBIBYTE;
+/** What of it is for journals. */
+const JOURNALS_BYTES = 512 * MEBIBYTE;
 /** What a workspace may pass its limit by until the executor has ended what writes, before the kubelet evicts the Pod. */
 const OVERRUN_BYTES = 256 * MEBIBYTE;
 /** Memory beside the session's own: the executor, which then is not what the kernel finds too large. */
@@ -105,6 +107,7 @@ function container(request: PodRequest, settings: PodSettings, isPrepared: boole
       `--data-dir=${DATA_DIR}`,
       `--output-limit-bytes=${settings.outputLimitBytes}`,
       `--journal-limit-bytes=${settings.journalLimitBytes}`,
+      `--journals-limit-mb=${JOURNALS_BYTES / MEBIBYTE}`,
       `--max-waiting-per-session=${settings.maxWaiting}`,
       // Packages count as files of the session do.
       `--layers-limit-mb=${Math.max(MIN_LAYERS_MB, Math.floor(limits.diskBytes / MEBIBYTE))}`,
