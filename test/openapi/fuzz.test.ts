@@ -47,6 +47,7 @@ describe.skipIf(toolsMissing !== null)(
           PYTHONPATH: import.meta.dir,
           PYTHONDONTWRITEBYTECODE: "1",
         },
+        directory,
       );
 
     test(

@@ -19,7 +19,7 @@ export async function runTool(
   program: string,
   args: string[],
   env: Record<string, string> = {},
-  cwd = tmpdir(),
+  cwd: string = tmpdir(),
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const child = Bun.spawn([join(BIN, program), ...args], {
     cwd,
