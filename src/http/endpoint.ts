@@ -15,6 +15,8 @@ export type Exchange = {
   tenant: string;
   /** Aborts when the client has left or the server stops. */
   readonly signal: AbortSignal;
+  /** Aborts some seconds after the caller's key was revoked: for answers that stream. */
+  readonly revoked: AbortSignal;
   /** Lifts the connection's idle time-out until the reply is sent: for calls that wait or stream. */
   keepOpen(): void;
   maxBodyBytes: number;

@@ -25,11 +25,11 @@ export class EventStreams {
     this.#heartbeatMs = heartbeatMs;
   }
 
-  /** The execution's events after number `after`. A client that leaves ends the reader, not the execution. */
+  /** The execution's events after number `after`. A client that leaves, or whose key is revoked, ends the reader, not the execution. */
   reply(call: Exchange, execution: Execution, following: Following, headers: Record<string, string> = {}): Reply {
     call.keepOpen();
     const leaving = new AbortController();
-    const signal = AbortSignal.any([call.signal, leaving.signal]);
+    const signal = AbortSignal.any([call.signal, call.revoked, leaving.signal]);
     const finished = Promise.withResolvers<void>();
     const stream = eventStream(this.#executions.follow(call.tenant, execution.id, following.after, signal), {
       format: following.format,

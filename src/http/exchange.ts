@@ -1,6 +1,9 @@
 import { newRequestId } from "../id.ts";
 import { requestIdOf } from "../request-scope.ts";
 import type { Exchange } from "./endpoint.ts";
+import type { Watched } from "./key-watch.ts";
+
+const NEVER = new AbortController().signal;
 
 /** How a server lets a connection stay open without traffic: seconds, 0 for ever. */
 export type IdleTimeout = (request: Request, seconds: number) => void;
@@ -19,9 +22,12 @@ export class LiveExchange implements Exchange {
   query: unknown = null;
   body: unknown = null;
   member: unknown = null;
+  /** Set once it is known who calls. */
+  watch: (() => Watched) | null = null;
   readonly #stopping: AbortSignal;
   readonly #idleTimeout: IdleTimeout;
   #signal: AbortSignal | null = null;
+  #watched: Watched | null = null;
 
   constructor(request: Request, maxBodyBytes: number, stopping: AbortSignal, idleTimeout: IdleTimeout) {
     this.request = request;
@@ -40,13 +46,19 @@ export class LiveExchange implements Exchange {
     return (this.#signal ??= AbortSignal.any([this.request.signal, this.#stopping]));
   }
 
+  get revoked(): AbortSignal {
+    this.#watched ??= this.watch?.() ?? null;
+    return this.#watched?.signal ?? NEVER;
+  }
+
   keepOpen(): void {
     this.isHeldOpen = true;
     this.#idleTimeout(this.request, 0);
   }
 
-  /** Gives the connection its usual idle time-out back. */
+  /** Gives the connection its usual idle time-out back, and up what was held for the call. */
   release(seconds: number): void {
+    this.#watched?.release();
     if (this.isHeldOpen) this.#idleTimeout(this.request, seconds);
   }
 }

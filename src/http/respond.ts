@@ -4,6 +4,7 @@ import type { Access } from "./auth.ts";
 import type { Endpoint, Reply } from "./endpoint.ts";
 import { errorReply } from "./errors.ts";
 import { LiveExchange, type IdleTimeout } from "./exchange.ts";
+import type { KeyWatch } from "./key-watch.ts";
 import type { HttpMetrics } from "./metrics.ts";
 import { withRequestId } from "../request-scope.ts";
 import { isConfiguredOrigin } from "./origin.ts";
@@ -11,6 +12,7 @@ import type { RequestRate } from "./request-rate.ts";
 
 export type Surroundings = {
   access: Access;
+  keyWatch: KeyWatch;
   rate: RequestRate | null;
   log: Log;
   metrics: HttpMetrics | null;
@@ -46,6 +48,7 @@ async function answer(
   let reply: Reply;
   try {
     exchange.tenant = await around.access.tenantOf(request.headers, endpoint.access ?? "key");
+    exchange.watch = () => around.keyWatch.add(request.headers, endpoint.access ?? "key");
     if (endpoint.access !== "public") around.rate?.count(exchange.tenant, exchange.startedAt);
     checkParams(params);
     reply = await endpoint.run(exchange, params);

@@ -14,6 +14,7 @@ import { eventEndpoints, EventStreams } from "./events.ts";
 import { executionEndpoints } from "./executions.ts";
 import { fileEndpoints } from "./files.ts";
 import { healthEndpoints, type Vitals } from "./health.ts";
+import { KeyWatch } from "./key-watch.ts";
 import { keyEndpoints } from "./keys.ts";
 import { metricsEndpoints, type HttpMetrics } from "./metrics.ts";
 import { RequestRate } from "./request-rate.ts";
@@ -25,6 +26,7 @@ import { preflight, unknownRoute } from "./unrouted.ts";
 /** Seconds without traffic after which a connection is closed, unless a call on it waits or streams. */
 const IDLE_S = 120;
 const HEARTBEAT_MS = 12_000;
+const KEY_RECHECK_MS = 5000;
 
 export type HttpConfig = Pick<
   Config,
@@ -51,6 +53,8 @@ export type ServerDeps = {
   metrics?: HttpMetrics;
   /** Milliseconds between the heartbeats of a quiet event stream. */
   heartbeatMs?: number;
+  /** Milliseconds between two looks whether the callers of open streams still have their keys. */
+  keyRecheckMs?: number;
 };
 
 export type HttpServer = {
@@ -88,8 +92,10 @@ export function createServer(deps: ServerDeps): HttpServer {
   const { config } = deps;
   let isDraining = false;
   let server: Bun.Server<undefined> | null = null;
+  const access = new Access(config, deps.keys);
   const around: Surroundings = {
-    access: new Access(config, deps.keys),
+    access,
+    keyWatch: new KeyWatch(access, deps.keyRecheckMs ?? KEY_RECHECK_MS),
     rate: config.requestsPerMinute === null ? null : new RequestRate(config.requestsPerMinute),
     log: deps.log,
     metrics: deps.metrics ?? null,

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { AppError } from "../../src/errors.ts";
 import { Client } from "../e2e/client.ts";
 import { startApi, type Api, type ApiOptions } from "./fixture.ts";
 
@@ -165,6 +166,63 @@ describe("with keys", () => {
   });
 });
 
+describe("a stream that is open", () => {
+  const apiKeys = [{ name: "default", key: "key-of-operator" }];
+  const opened = async (change: ApiOptions["change"] = () => ({ keyRecheckMs: 20 })) => {
+    const api = await start({ apiKeys, change });
+    const operator = new Client(api.url, { "X-API-Key": "key-of-operator" });
+    const made = await operator.post("/keys", { name: "carol" });
+    const carol = new Client(api.url, { "X-API-Key": made.body["key"] });
+    const execution = await carol.submit(await carol.session(), "hang");
+    const stream = carol.events(execution);
+    await stream.next();
+    return { api, operator, carol, execution, stream };
+  };
+
+  test("ends without `end` when its key is revoked; others and the execution go on", async () => {
+    const { operator, carol, execution, stream } = await opened();
+    const other = await operator.post("/keys", { name: "second", tenant: "carol" });
+    const second = new Client(carol.base.replace("/api/v1", ""), { "X-API-Key": other.body["key"] });
+    const lasting = second.events(execution);
+    await lasting.next();
+    expect((await operator.call("DELETE", "/keys/carol")).status).toBe(204);
+    const rest = await Array.fromAsync(stream);
+    expect(rest.map(({ type }) => type)).not.toContain("end");
+    expect((await carol.raw("GET", `/executions/${execution}/events`)).status).toBe(401);
+    expect((await second.get(`/executions/${execution}`)).body["status"]).toBe("running");
+    expect((await second.post(`/executions/${execution}/cancel`)).status).toBe(200);
+    expect((await Array.fromAsync(lasting)).at(-1)?.type).toBe("end");
+  });
+
+  test("goes on while the keys can't be read", async () => {
+    let looks = 0;
+    let isBroken = false;
+    const looked = Promise.withResolvers<void>();
+    const { carol, execution, stream } = await opened(({ keys }) => {
+      const authenticate = keys.authenticate.bind(keys);
+      keys.authenticate = (key) => {
+        if (!isBroken) return authenticate(key);
+        if (++looks === 3) looked.resolve();
+        return Promise.reject(new AppError("store_unavailable", "the database does not answer"));
+      };
+      return { keyRecheckMs: 10 };
+    });
+    isBroken = true;
+    await looked.promise;
+    isBroken = false;
+    await carol.post(`/executions/${execution}/cancel`);
+    expect((await Array.fromAsync(stream)).at(-1)?.type).toBe("end");
+  });
+
+  test("of nobody ends when the first key closes the server", async () => {
+    const api = await start({ change: () => ({ keyRecheckMs: 20 }) });
+    const stream = api.client.events(await api.client.submit(await api.client.session(), "hang"));
+    await stream.next();
+    await api.client.post("/keys", { name: "alice" });
+    expect((await Array.fromAsync(stream)).map(({ type }) => type)).not.toContain("end");
+  });
+});
+
 test("beyond loopback a key is needed although there is none", async () => {
   const api = await start({ config: { host: "0.0.0.0" } });
   expect(await status(api, "/api/v1/sessions")).toBe(401);
@@ -214,4 +272,31 @@ test("requests per minute are counted by tenant", async () => {
   expect(Number(refused.headers.get("Retry-After"))).toBeGreaterThan(50);
   expect(await status(api, "/api/v1/sessions", { "X-API-Key": "l" })).toBe(200);
   expect(await status(api, "/healthz")).toBe(200);
+});
+
+test("live sessions and executions are counted by tenant; what ended makes room", async () => {
+  const api = await start({
+    perTenant: { sessions: 1, executions: 2 },
+    apiKeys: [
+      { name: "a", key: "k" },
+      { name: "b", key: "l" },
+    ],
+  });
+  const [a, b] = ["k", "l"].map((key) => new Client(api.url, { "X-API-Key": key })) as [Client, Client];
+  const limited = { status: 429, body: { error: "Too Many Requests" } };
+  const session = await a.session();
+  const second = await a.post("/sessions", { template_id: "python-basic" });
+  expect(second).toMatchObject({ ...limited, body: { code: "session_limit" } });
+  expect(Number(second.headers.get("Retry-After"))).toBeGreaterThan(0);
+  const running = [await a.submit(session, "hang"), await a.submit(session, "hang")];
+  for (const path of ["executions", "executions?wait=1"]) {
+    const third = await a.post(`/sessions/${session}/${path}`, { language: "python", code: "hang" });
+    expect(third).toMatchObject({ ...limited, body: { code: "execution_limit" } });
+    expect(Number(third.headers.get("Retry-After"))).toBeGreaterThan(0);
+  }
+  await b.submit(await b.session(), "hang");
+  await a.post(`/executions/${running[0]}/cancel`);
+  await a.submit(session, "hang");
+  await a.post(`/sessions/${session}/terminate`);
+  await a.session();
 });

@@ -40,6 +40,8 @@ export type ApiOptions = {
   config?: Partial<HttpConfig>;
   /** Changes the parts before the server is made of them. */
   change?: (deps: ServerDeps) => Partial<ServerDeps>;
+  /** Live sessions and executions that a tenant may have. */
+  perTenant?: { sessions: number; executions: number };
   apiKeys?: { name: string; key: string }[];
   headers?: Record<string, string>;
 };
@@ -104,7 +106,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
       maxMemoryBytes: 8 * 1024 ** 3,
       maxDiskBytes: 50 * 1024 ** 3,
       maxProcesses: 128,
-      maxSessionsPerTenant: null,
+      maxSessionsPerTenant: options.perTenant?.sessions ?? null,
       bounds,
       packageIndexUrl: null,
       checkNetwork: () => {},
@@ -117,7 +119,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     sessions,
     wakeups: scheduler,
     changes: executionChanges,
-    rules: { maxLivePerSession: 72, maxLivePerTenant: null, leaseMs: 15_000 },
+    rules: { maxLivePerSession: 72, maxLivePerTenant: options.perTenant?.executions ?? null, leaseMs: 15_000 },
   });
   const templates = new Templates(templateStore, stores.sessions, clock, () => {});
   await templates.seed();
