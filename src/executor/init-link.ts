@@ -56,11 +56,17 @@ export class InitLink {
   send(...frames: Uint8Array[]): void {
     if (!this.#open) return;
     try {
-      for (const frame of frames) void this.#jailed.stdin.write(frame);
-      void this.#jailed.stdin.flush();
+      for (const frame of frames) this.#sent(this.#jailed.stdin.write(frame));
+      this.#sent(this.#jailed.stdin.flush());
     } catch (error) {
       this.#log.warn("init.write_failed", { error });
     }
+  }
+
+  /** What is still to be written fails when init ends before it has read it; its end is told by its stdout. */
+  #sent(written: number | Promise<number>): void {
+    if (typeof written === "number") return;
+    written.catch((error: unknown) => this.#log.debug("init.write_failed", { error }));
   }
 
   /** Asks a silent init now and then whether it is there, until `unwatch`; calls `dead` when it is not. */
