@@ -56,17 +56,20 @@ export class AppError extends Error {
   readonly issues: ValidationIssue[] | undefined;
   /** Seconds to send as `Retry-After`, for 429 and 503. */
   readonly retryAfterS: number | undefined;
+  /** No retry helps until an operator has changed something. */
+  readonly isLasting: boolean;
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; issues?: ValidationIssue[]; retryAfterS?: number } = {},
+    options: { cause?: unknown; issues?: ValidationIssue[]; retryAfterS?: number; isLasting?: boolean } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "AppError";
     this.code = code;
     this.issues = options.issues;
     this.retryAfterS = options.retryAfterS;
+    this.isLasting = options.isLasting ?? false;
   }
 
   get status(): number {

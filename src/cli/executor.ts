@@ -10,7 +10,7 @@ import type { Jail } from "../executor/jail/jail.ts";
 import { takeExecutorLock, type ExecutorLock } from "../executor/lock.ts";
 import { LogFile } from "../executor/log-file.ts";
 import type { Listen } from "../executor/server.ts";
-import { sayReady } from "../executor/spawn.ts";
+import { NO_JAIL_EXIT, sayReady } from "../executor/spawn.ts";
 import { startExecutor, type StartedExecutor } from "../executor/start.ts";
 import { createLog, type Log } from "../log.ts";
 import { VERSION } from "../version.ts";
@@ -64,6 +64,10 @@ export async function executorCommand(argv: string[]): Promise<number> {
     throw new ConfigError(`DATA_DIR=${directory.path} has an executor already: end it or choose another directory`);
   try {
     return await keepSandboxes(config, directory, { ...options, listen, token });
+  } catch (error) {
+    if (!(error instanceof NoJail)) throw error;
+    process.stderr.write(`sandbox: ${error.message.replaceAll("\n", " ")}\n`);
+    return NO_JAIL_EXIT;
   } finally {
     lock.release();
   }
@@ -177,7 +181,9 @@ function takeToken(): string {
   throw new ConfigError(`EXECUTOR_TOKEN is too short: with --listen it needs at least ${MIN_TOKEN_LENGTH} characters`);
 }
 
-/** How sandboxes are isolated. Throws ConfigError when they can't be as they must. */
+class NoJail extends Error {}
+
+/** How sandboxes are isolated. Throws ConfigError, and NoJail when they can't be as they must on this machine. */
 async function jailOf(config: Config, directory: DataDirectory, isSingle: boolean): Promise<Jail> {
   if (config.disableBwrap && !isSingle)
     throw new ConfigError("DISABLE_BWRAP=true is not possible without --single-sandbox: allowed is false");
@@ -191,6 +197,6 @@ async function jailOf(config: Config, directory: DataDirectory, isSingle: boolea
       allowUnisolated: config.allowUnisolated,
     });
   } catch (error) {
-    throw new ConfigError(error instanceof Error ? error.message : String(error));
+    throw new NoJail(error instanceof Error ? error.message : String(error));
   }
 }

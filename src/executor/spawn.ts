@@ -26,18 +26,22 @@ const START_MS = 30_000;
 /** What of the environment an executor gets: nothing that is secret, nothing that changes its settings. */
 const PASSED_ON = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "PIP_INDEX_URL"];
 const READY = "ready\n";
+/** What an executor exits with when sandboxes can't be isolated as they must be on this machine. */
+export const NO_JAIL_EXIT = 3;
 
 /**
  * Connects to the executor of the data directory, after starting one when none answers. It is a process of its own session,
- * so it outlives this one. Throws `executor_unavailable` with what a failed one said.
+ * so it outlives this one. Throws `executor_unavailable` with what a failed one said; it is lasting where there is no jail.
  */
 export async function ensureExecutor(config: ExecutorConfig): Promise<HttpExecutor> {
   const directory = join(config.dataDir, "executor");
   const executor = new HttpExecutor({ unix: join(directory, "socket") });
   if (await answers(executor)) return executor;
   const failure = await start(config, directory);
-  if (failure !== null && !(await answers(executor)))
-    throw new AppError("executor_unavailable", `the executor did not start: ${failure}`, { retryAfterS: 1 });
+  if (failure !== null && !(await answers(executor))) {
+    const { said, isLasting } = failure;
+    throw new AppError("executor_unavailable", `the executor did not start: ${said}`, { retryAfterS: 1, isLasting });
+  }
   return executor;
 }
 
@@ -50,8 +54,10 @@ async function answers(executor: HttpExecutor): Promise<boolean> {
   }
 }
 
+type Failure = { said: string; isLasting: boolean };
+
 /** Starts an executor; null when it is ready, else why it is not. */
-async function start(config: ExecutorConfig, directory: string): Promise<string | null> {
+async function start(config: ExecutorConfig, directory: string): Promise<Failure | null> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const errors = join(directory, "stderr");
   const stderr = openSync(errors, "w", 0o600);
@@ -66,7 +72,7 @@ async function start(config: ExecutorConfig, directory: string): Promise<string 
   try {
     if (await saysReady(child)) return null;
     const said = (await Bun.file(errors).text()).trim().split("\n").at(-1) ?? "";
-    return said === "" ? `see ${join(directory, "log")}` : said;
+    return { said: said === "" ? `see ${join(directory, "log")}` : said, isLasting: child.exitCode === NO_JAIL_EXIT };
   } finally {
     child.stdout?.destroy();
     child.unref();

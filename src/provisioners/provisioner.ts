@@ -14,7 +14,7 @@ export type Provisioned = {
 export interface Provisioner {
   /** Workspaces stay after their sandbox until they are deleted; else their versions must be kept elsewhere. */
   readonly keepsWorkspaces: boolean;
-  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx means that it never will. */
+  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx or `isLasting` means that it won't. */
   ensure(session: Session): Promise<Provisioned>;
   /** Finds or builds a layer where the session's sandbox is, or will be made. See Executor.ensureLayer. */
   ensureLayer(session: Session, request: LayerRequest): Promise<Layer>;

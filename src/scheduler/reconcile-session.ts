@@ -88,7 +88,7 @@ export class SessionReconciler {
       if (!(await sessions.update(session.id, fields, ["creating"]))) return this.step(session.id);
       this.#d.changes.notify(session.id, { ...session, ...fields });
     } catch (error) {
-      if (!isRefusal(error)) throw error;
+      if (!isRefusal(error) && !isLasting(error)) throw error;
       await this.#fail(session, error.code, error.message);
     }
   }
@@ -119,7 +119,8 @@ export class SessionReconciler {
 
   async #installFailed(session: Session, error: unknown): Promise<void> {
     try {
-      if (!isRefusal(error)) await Bun.sleep(INSTALL_RETRY_MS);
+      if (isLasting(error)) await this.#fail(session, error.code, error.message);
+      else if (!isRefusal(error)) await Bun.sleep(INSTALL_RETRY_MS);
       else if (session.fail_on_dependency_error && error.code === "dependency_failed")
         await this.#fail(
           (await this.#d.sessions.get(session.id)) ?? session,
@@ -183,6 +184,11 @@ export class SessionReconciler {
     await this.#d.provisioner.release(session.id, { deleteWorkspace: false });
     await this.#d.sessions.release(session.id, this.#d.owner);
   }
+}
+
+/** A new session does not wait for an operator. */
+function isLasting(error: unknown): error is AppError {
+  return error instanceof AppError && error.isLasting;
 }
 
 /** An answer that no retry changes, as against an executor or store that can't be reached now. */
