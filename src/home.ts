@@ -37,7 +37,7 @@ export async function openHome(config: Config, log: Log): Promise<Home> {
     const sql = await openRecords(config, (error) => log.warn("database.waiting", { error }));
     const objects = await openObjects(config, directory, log);
     const runner =
-      config.provisioner === "local" ? await openLocal(config) : await openKubernetes(config, objects, log);
+      config.provisioner === "local" ? await openLocal(config) : await openKubernetes(config, sql, objects, log);
     return {
       sql,
       objects,
@@ -99,13 +99,14 @@ async function openLocal(config: Config): Promise<Runner> {
   };
 }
 
-async function openKubernetes(config: Config, objects: Objects, log: Log): Promise<Runner> {
+async function openKubernetes(config: Config, sql: Sql, objects: Objects, log: Log): Promise<Runner> {
   const tokenSecret = config.executorTokenSecret;
   if (tokenSecret === null)
     throw new ConfigError("EXECUTOR_TOKEN_SECRET is unset: it is needed with PROVISIONER=kubernetes");
-  const [{ KubernetesClient }, { KubernetesProvisioner }] = await Promise.all([
+  const [{ KubernetesClient }, { KubernetesProvisioner }, { SqlWarmPodStore }] = await Promise.all([
     import("./provisioners/kubernetes/client.ts"),
     import("./provisioners/kubernetes/kubernetes-provisioner.ts"),
+    import("./stores/warm-pod-store.ts"),
   ]);
   const client = await KubernetesClient.open(config.kubernetesNamespace).catch((error: unknown) => {
     const cause = error instanceof Error ? error.message : String(error);
@@ -122,6 +123,7 @@ async function openKubernetes(config: Config, objects: Objects, log: Log): Promi
       startTimeoutMs: config.creatingTimeoutMs,
       restore: (session, executor) => restoreWorkspace(objects, session, executor),
       indexUrl: config.packageIndexUrl ?? hostIndexUrl(process.env),
+      warm: { store: new SqlWarmPodStore(sql), maxProcesses: config.maxProcesses },
     },
     log,
   );

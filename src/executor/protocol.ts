@@ -120,8 +120,11 @@ export type SandboxState = {
   pool: "hit" | "miss" | null;
 };
 
-/** Sandboxes of a kind that are started ahead and claimed by the first creations that fit. `id` names it: a template's. */
-export type PoolSpec = { id: string; size: number; sandbox: SandboxSpec };
+/**
+ * Sandboxes of a kind that are started ahead and claimed by the first creations that fit. `id` names it: a template's.
+ * `once`: they are started before the answer, and not again when they were claimed.
+ */
+export type PoolSpec = { id: string; size: number; sandbox: SandboxSpec; once?: boolean };
 
 export type ExecutionRequest = {
   sandboxId: string;

@@ -55,7 +55,7 @@ export class Sandboxes {
       make: (id, spec) => this.#start(id, spec),
       discard: async (sandbox) => {
         await sandbox.end();
-        await deps.jail.removeWorkspace(sandbox.state.id);
+        await (deps.jail.abandon?.(sandbox.state.id) ?? deps.jail.removeWorkspace(sandbox.state.id));
       },
       isBusy: () => this.#live.size > 0,
     });
@@ -114,6 +114,8 @@ export class Sandboxes {
       if (present !== undefined && present.state.status === "running") return present.state;
       if (present !== undefined) await this.#remove(present);
       const warm = this.#d.jail.canClaim?.(id) === true ? this.pools.take(spec) : null;
+      // Where there is room for one alone, one that does not fit makes room.
+      if (this.#d.jail.onlyWorkspace !== undefined) await this.pools.set([]);
       const sandbox = warm instanceof Sandbox ? warm.adopt(id, spec) : await this.#start(id, spec);
       sandbox.state.pool = warm instanceof Sandbox ? "hit" : warm;
       this.#sandboxes.set(id, sandbox);

@@ -49,13 +49,15 @@ export class WarmPools {
     for (const { ready } of before.values()) surplus.push(...ready.splice(0));
     this.#fill();
     await Promise.all(surplus.map((sandbox) => this.#d.discard(sandbox)));
+    if (specs.some(({ once }) => once === true)) await this.#filling;
   }
 
   /** A sandbox that fits; `miss` when there is a pool for it but none is ready, null when there is no pool. */
   take(spec: SandboxSpec): Sandbox | "miss" | null {
     const pools = [...this.#pools.values()].filter((pool) => keyOf(pool.spec.sandbox) === keyOf(spec));
     if (pools.length === 0) return null;
-    for (const { ready } of pools) {
+    for (const { spec: pool, ready } of pools) {
+      if (pool.once === true) pool.size = 0;
       for (let sandbox = ready.shift(); sandbox !== undefined; sandbox = ready.shift()) {
         if (sandbox.state.status !== "running") continue;
         this.#fill();
@@ -95,7 +97,8 @@ export class WarmPools {
         await Bun.sleep(PAUSE_MS);
       } catch (error) {
         this.#d.log.warn("warm_pool.failed", { pool: pool.spec.id, error });
-        await Bun.sleep(FAILED_MS);
+        if (pool.spec.once === true) pool.spec.size = 0;
+        else await Bun.sleep(FAILED_MS);
       }
     }
   }

@@ -7,6 +7,7 @@ import { UniqueViolation, type Sql } from "../../src/stores/sql.ts";
 import { SqlTemplateStore } from "../../src/stores/template-store.ts";
 import { at, executionRecord, sessionRecord, templateRecord } from "./records.ts";
 import { SqlUpkeepStore } from "../../src/stores/upkeep-store.ts";
+import { SqlWarmPodStore } from "../../src/stores/warm-pod-store.ts";
 import type { Stores } from "./stores.ts";
 
 export type SqlSubject = { sql: Sql; close(): Promise<void> };
@@ -18,6 +19,7 @@ export function storesOn(sql: Sql): Omit<Stores, "close"> {
     executions: new SqlExecutionStore(sql),
     keys: new SqlKeyStore(sql),
     upkeep: new SqlUpkeepStore(sql),
+    warmPods: new SqlWarmPodStore(sql),
   };
 }
 

@@ -3,12 +3,14 @@ import { AppError } from "../../src/errors.ts";
 import type { ExecutionStore } from "../../src/executions/execution.ts";
 import type { KeyStore } from "../../src/keys/key.ts";
 import type { UpkeepStore } from "../../src/scheduler/upkeep.ts";
+import type { WarmPodStore } from "../../src/provisioners/warm-pod.ts";
 import type { SessionStore } from "../../src/sessions/session.ts";
 import type { TemplateStore } from "../../src/templates/template.ts";
 import { executionStoreContract } from "./execution-store.ts";
 import { at, keyRecord, sessionRecord, templateRecord } from "./records.ts";
 import { sessionStoreContract } from "./session-store.ts";
 import { upkeepStoreContract } from "./upkeep-store.ts";
+import { warmPodStoreContract } from "./warm-pod-store.ts";
 
 export type Stores = {
   templates: TemplateStore;
@@ -16,6 +18,7 @@ export type Stores = {
   executions: ExecutionStore;
   keys: KeyStore;
   upkeep: UpkeepStore;
+  warmPods: WarmPodStore;
   close(): Promise<void>;
 };
 
@@ -36,6 +39,7 @@ export function storesContract(name: string, open: () => Promise<Stores>): void 
   executionStoreContract(name, open);
   keyStoreContract(name, open);
   upkeepStoreContract(name, open);
+  warmPodStoreContract(name, open);
 }
 
 function templateStoreContract(name: string, open: () => Promise<Stores>): void {

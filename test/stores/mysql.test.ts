@@ -35,7 +35,8 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "mariadb", () => {
     return sql;
   };
   const emptied = async (): Promise<Sql> => {
-    for (const table of ["sessions", "templates", "api_keys", "upkeep"]) await shared.run(`DELETE FROM ${table}`);
+    for (const table of ["sessions", "templates", "api_keys", "upkeep", "warm_pods"])
+      await shared.run(`DELETE FROM ${table}`);
     return shared;
   };
   /** The line that a start with this URL ends with. */

@@ -80,7 +80,8 @@ export class DirectJail implements Jail {
         cwd: "/",
       });
       if (!isOnce) this.#kept = id;
-      return directInit(child, spec.limits, events, {
+      const rebind = (sessionId: string): void => void (this.#kept = sessionId);
+      const jailed = directInit(child, spec.limits, events, {
         group: this.#group,
         children: this.#children,
         workspaceDir,
@@ -88,6 +89,7 @@ export class DirectJail implements Jail {
         isOnce,
         inside: { ...JAIL_PATHS, runtime: this.#o.runtimeDir, workspace: workspaceDir, layersDir: this.#layersDir },
       });
+      return { ...jailed, rebind };
     } catch (error) {
       throw new AppError("internal", "init could not be started", { cause: error });
     }
@@ -99,6 +101,15 @@ export class DirectJail implements Jail {
 
   #workspaceOf(id: string): string {
     return id.startsWith(ONCE) ? join(this.#o.dataDir, "workspaces", id) : this.#o.workspaceDir;
+  }
+
+  /** A warm sandbox is the one that this executor keeps. */
+  canClaim(id: string): boolean {
+    return this.#kept !== null && this.#kept !== id;
+  }
+
+  async abandon(id: string): Promise<void> {
+    if (this.#kept === id) this.#kept = null;
   }
 
   get onlyWorkspace(): string {

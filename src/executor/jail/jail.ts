@@ -14,6 +14,8 @@ export interface Jail {
   canClaim?(id: string): boolean;
   /** The workspace of the one sandbox that there can be, whether it is there or not. Absent: each has its own. */
   readonly onlyWorkspace?: string;
+  /** Forgets a warm sandbox that has ended unclaimed, where the next one gets its workspace. Absent: each has its own. */
+  abandon?(id: string): Promise<void>;
   /** Removes the workspace of a sandbox that is not running, also one that never existed. */
   removeWorkspace(id: string): Promise<void>;
   /** Ends and removes what executors before this one left: processes, cgroups, uid claims. */

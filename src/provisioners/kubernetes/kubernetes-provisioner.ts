@@ -5,14 +5,17 @@ import type { Check, Executor, Layer, LayerRequest, SandboxState } from "../../e
 import type { Log } from "../../log.ts";
 import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
+import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
 import { sandboxSpec } from "../sandbox-spec.ts";
+import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
 import { MANAGED_BY, podName, SESSION_ID } from "./names.ts";
 import { PodExecutors } from "./pod-executors.ts";
 import { podState } from "./pod-state.ts";
 import { PodWatch } from "./pod-watch.ts";
 import { ENSURE_MS, SessionPods, type SessionPodsOptions } from "./session-pods.ts";
+import { WarmPods } from "./warm-pods.ts";
 
 export type KubernetesProvisionerOptions = SessionPodsOptions & {
   /** Executions that run at once in a session. */
@@ -21,11 +24,15 @@ export type KubernetesProvisionerOptions = SessionPodsOptions & {
   restore(session: Session, executor: Executor): Promise<void>;
   /** The package index of those who name none. */
   indexUrl: string;
+  /** Keeps Pods started ahead, for sessions that may have so many processes. Absent: none. */
+  warm?: { store: WarmPodStore; maxProcesses: number };
 };
 
 /** How long the executor may take to end a sandbox that is released, before its Pod is deleted all the same. */
 const END_MS = 2000;
 const SYNC_MS = 10_000;
+
+type Answering = { pod: V1Pod; pool: SandboxState["pool"]; runningMs: number };
 
 /** The cluster: one Pod a session, with an executor in it that keeps its one sandbox. */
 export class KubernetesProvisioner implements Provisioner {
@@ -35,6 +42,7 @@ export class KubernetesProvisioner implements Provisioner {
   readonly #watch: PodWatch;
   readonly #pods: SessionPods;
   readonly #executors: PodExecutors;
+  readonly #warm: WarmPods | null;
 
   constructor(client: KubernetesClient, options: KubernetesProvisionerOptions, log: Log) {
     this.#client = client;
@@ -43,19 +51,23 @@ export class KubernetesProvisioner implements Provisioner {
     this.#watch = new PodWatch(client, selector.join(","), log);
     this.#pods = new SessionPods(client, options, this.#watch, log);
     this.#executors = new PodExecutors(this.#watch, options);
+    const settings = { ...options, namespace: client.namespace };
+    const parts = { client, watch: this.#watch, executors: this.#executors, pods: this.#pods, log, settings };
+    this.#warm = options.warm === undefined ? null : new WarmPods({ ...options, ...options.warm, ...parts });
     this.#watch.start();
   }
 
-  /** Stops watching; Pods go on. */
-  close(): Promise<void> {
-    return this.#watch.stop();
+  /** Stops watching and starting ahead; Pods go on. */
+  async close(): Promise<void> {
+    await this.#warm?.close();
+    await this.#watch.stop();
   }
 
   async ensure(session: Session): Promise<Provisioned> {
     await this.#watch.synced(SYNC_MS);
     const limit = AbortSignal.timeout(ENSURE_MS);
     const startedMs = performance.now();
-    const { pod, runningMs } = await this.#answering(session, limit);
+    const { pod, pool, runningMs } = await this.#answering(session, limit);
     const readyMs = performance.now();
     const executor = this.#executors.at(pod);
     // Files come before anything can run: a session that is new has none.
@@ -65,29 +77,33 @@ export class KubernetesProvisioner implements Provisioner {
     const layers = hasPackages ? [(await executor.ensureLayer(sameLayerRequest(session))).name] : [];
     const installedMs = performance.now();
     const spec = { ...sandboxSpec(session, this.#options.maxRunning), layers };
-    const sandbox = await executor.createSandbox(session.id, spec);
+    const made = await executor.createSandbox(session.id, spec);
     const timing = {
-      ...sandbox.timing,
+      ...made.timing,
       pod: runningMs - startedMs,
       executor: readyMs - runningMs,
       restore: restoredMs - readyMs,
       install: installedMs - restoredMs,
     };
+    const sandbox = { ...made, pool, timing };
     return {
       executor,
-      sandbox: { ...sandbox, timing },
+      sandbox,
       runtimeNode: pod.spec?.nodeName ?? null,
       containerId: pod.status?.containerStatuses?.[0]?.containerID ?? null,
       podName: pod.metadata?.name ?? null,
     };
   }
 
-  /** The session's Pod, whose executor answers. */
-  async #answering(session: Session, limit: AbortSignal): Promise<{ pod: V1Pod; runningMs: number }> {
+  /** The session's Pod, whose executor answers: one that was started ahead, else its own. */
+  async #answering(session: Session, limit: AbortSignal): Promise<Answering> {
+    const isOwn = this.#pods.find(session.id) !== undefined;
+    const taken = isOwn ? null : ((await this.#warm?.take(session)) ?? null);
+    if (taken !== null && taken !== "miss") return { pod: taken, pool: "hit", runningMs: performance.now() };
     for (;;) {
       const pod = await this.#pods.running(session, limit);
       const runningMs = performance.now();
-      if (await this.#executors.answers(pod, limit)) return { pod, runningMs };
+      if (await this.#executors.answers(pod, limit)) return { pod, pool: taken, runningMs };
     }
   }
 
@@ -99,14 +115,20 @@ export class KubernetesProvisioner implements Provisioner {
 
   async executorOf(sessionId: string): Promise<Executor> {
     this.#watch.checkFresh();
-    const name = podName(sessionId);
-    const pod = this.#pods.find(sessionId);
+    const name = await this.#nameOf(sessionId);
+    const pod = this.#watch.get(name);
     if (pod === undefined) throw new AppError("session_not_found", `there is no Pod ${name}`);
     const state = podState(pod);
     if (state.kind === "running" || (state.kind === "ending" && state.address !== null)) return this.#executors.at(pod);
     if (state.kind === "starting")
       throw new AppError("executor_unavailable", `the Pod ${name} does not run yet`, { retryAfterS: 1 });
     throw new AppError("session_not_found", state.reason);
+  }
+
+  /** Name of the session's Pod, also of one that it does not have yet. */
+  async #nameOf(sessionId: string): Promise<string> {
+    if (this.#pods.find(sessionId) !== undefined) return podName(sessionId);
+    return (await this.#warm?.nameOf(sessionId)) ?? podName(sessionId);
   }
 
   /** Any image that a registry may have: only its node can tell whether it can be pulled. */
@@ -117,12 +139,22 @@ export class KubernetesProvisioner implements Provisioner {
 
   /** The files of a session end with its Pod, whatever `deleteWorkspace` says. */
   async release(sessionId: string, _options: { deleteWorkspace: boolean }): Promise<void> {
-    const name = podName(sessionId);
-    const pod = this.#pods.find(sessionId);
+    const name = await this.#nameOf(sessionId);
+    const pod = this.#watch.get(name);
     // Executions end at once, and their readers get the last entries before the Pod goes.
     if (pod !== undefined && podState(pod).kind === "running") await ended(this.#executors.at(pod), sessionId);
-    await this.#pods.delete(name, { uid: pod?.metadata?.uid });
+    await this.#warm?.release(sessionId);
+    await this.#pods.delete(podName(sessionId), { uid: this.#pods.find(sessionId)?.metadata?.uid });
     this.#executors.forget(name);
+  }
+
+  async keepWarm(templates: readonly Template[]): Promise<void> {
+    await this.#watch.synced(SYNC_MS);
+    await this.#warm?.keep(templates);
+  }
+
+  async warmSizes(): Promise<Record<string, number>> {
+    return (await this.#warm?.sizes()) ?? {};
   }
 
   async checks(): Promise<Check[]> {
@@ -135,9 +167,13 @@ export class KubernetesProvisioner implements Provisioner {
   async list(): Promise<Map<string, SandboxState["status"]>> {
     await this.#watch.synced(SYNC_MS);
     const found = new Map<string, SandboxState["status"]>();
+    const statusOf = (pod: V1Pod | undefined) =>
+      pod !== undefined && podState(pod).kind === "running" ? "running" : "lost";
+    for (const [sessionId, name] of (await this.#warm?.sessions()) ?? [])
+      found.set(sessionId, statusOf(this.#watch.get(name)));
     for (const pod of this.#watch.all()) {
       const sessionId = pod.metadata?.annotations?.[SESSION_ID];
-      if (sessionId !== undefined) found.set(sessionId, podState(pod).kind === "running" ? "running" : "lost");
+      if (sessionId !== undefined) found.set(sessionId, statusOf(pod));
     }
     return found;
   }

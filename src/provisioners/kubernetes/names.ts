@@ -1,4 +1,4 @@
-import { createHash, createHmac } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 
 /** Label of every Pod that a control plane made; with the value it is the selector by which they are found again. */
 export const MANAGED_BY = { "app.kubernetes.io/managed-by": "sandbox-control-plane" } as const;
@@ -6,6 +6,10 @@ export const MANAGED_BY = { "app.kubernetes.io/managed-by": "sandbox-control-pla
 export const SESSION_ID = "sandbox/session-id";
 /** Annotation with the number of the Pod among those of its session that were lost soon after they were made; from 1. */
 export const ATTEMPT = "sandbox/attempt";
+
+/** Annotations of a Pod that was started ahead: the pool that it is for, and the template whose pool that is. */
+export const WARM_POOL = "sandbox/warm-pool";
+export const TEMPLATE_ID = "sandbox/template-id";
 
 /** Longest name that is also a host name. */
 const MAX_NAME = 63;
@@ -27,6 +31,11 @@ export function podName(sessionId: string): string {
     .slice(0, room)
     .replaceAll(/^-+|-+$/g, "");
   return `${HASHED}${shown === "" ? "x" : shown}-${sha256(sessionId).slice(0, HASH_LENGTH)}`;
+}
+
+/** A name for a Pod that is nobody's yet; none of a session's is like it. */
+export function newWarmName(): string {
+  return `warm-${randomBytes(12).toString("hex")}`;
 }
 
 /** The token of a Pod's executor, 64 hexadecimal digits: every replica can derive it, and no Pod another one's. */

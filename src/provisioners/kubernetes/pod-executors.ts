@@ -37,6 +37,16 @@ export class PodExecutors {
     return executor;
   }
 
+  /** Whether the executor of a Pod that runs answers at once. */
+  async answersNow(pod: V1Pod): Promise<boolean> {
+    try {
+      await this.at(pod).health(AbortSignal.timeout(HEALTH_MS));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   forget(name: string): void {
     this.#known.delete(name);
   }

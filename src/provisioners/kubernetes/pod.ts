@@ -1,6 +1,6 @@
-import type { V1Container, V1Pod, V1ResourceRequirements, V1Volume } from "@kubernetes/client-node";
+import type { V1Container, V1ObjectMeta, V1Pod, V1ResourceRequirements, V1Volume } from "@kubernetes/client-node";
 import type { SandboxLimits } from "../../executor/protocol.ts";
-import { ATTEMPT, MANAGED_BY, podUid, SESSION_ID } from "./names.ts";
+import { ATTEMPT, MANAGED_BY, podUid, SESSION_ID, TEMPLATE_ID, WARM_POOL } from "./names.ts";
 
 /** What of the service's configuration goes into every Pod. */
 export type PodSettings = {
@@ -17,15 +17,14 @@ export type PodSettings = {
 };
 
 export type PodRequest = {
-  sessionId: string;
-  /** See `podName`. */
+  /** Whose it is: a session's, or nobody's yet. `attempt`: see `ATTEMPT`. */
+  purpose: { sessionId: string; attempt: number } | { templateId: string; pool: string };
+  /** See `podName` and `newWarmName`. */
   name: string;
   image: string;
   limits: SandboxLimits;
   /** Bearer token of the executor. */
   token: string;
-  /** See `ATTEMPT`. */
-  attempt: number;
 };
 
 export const EXECUTOR_PORT = 8700;
@@ -63,8 +62,7 @@ export function podManifest(request: PodRequest, settings: PodSettings): V1Pod {
     metadata: {
       name,
       namespace: settings.namespace,
-      labels: { "app.kubernetes.io/name": "sandbox", "app.kubernetes.io/component": "session", ...MANAGED_BY },
-      annotations: { [SESSION_ID]: request.sessionId, [ATTEMPT]: String(request.attempt) },
+      ...description(request),
     },
     spec: {
       restartPolicy: "Never",
@@ -92,6 +90,20 @@ export function podManifest(request: PodRequest, settings: PodSettings): V1Pod {
       containers: [container(request, settings, isPrepared)],
       volumes: volumes(limits, isPrepared),
     },
+  };
+}
+
+function description({ purpose }: PodRequest): Pick<V1ObjectMeta, "labels" | "annotations"> {
+  const isWarm = "pool" in purpose;
+  return {
+    labels: {
+      "app.kubernetes.io/name": "sandbox",
+      "app.kubernetes.io/component": isWarm ? "warm" : "session",
+      ...MANAGED_BY,
+    },
+    annotations: isWarm
+      ? { [WARM_POOL]: purpose.pool, [TEMPLATE_ID]: purpose.templateId }
+      : { [SESSION_ID]: purpose.sessionId, [ATTEMPT]: String(purpose.attempt) },
   };
 }
 

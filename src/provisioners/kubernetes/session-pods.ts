@@ -70,14 +70,8 @@ export class SessionPods {
 
   async #create(session: Session, name: string, attempt: number): Promise<void> {
     const token = executorToken(this.#options.tokenSecret, name);
-    const request = {
-      sessionId: session.id,
-      name,
-      image: session.image_url,
-      limits: sandboxLimits(session),
-      token,
-      attempt,
-    };
+    const purpose = { sessionId: session.id, attempt };
+    const request = { purpose, name, image: session.image_url, limits: sandboxLimits(session), token };
     const settings = { ...this.#options, namespace: this.#client.namespace };
     try {
       await this.#client.createPod(podManifest(request, settings));

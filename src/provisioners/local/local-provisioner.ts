@@ -5,7 +5,7 @@ import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
 import type { Provisioned, Provisioner } from "../provisioner.ts";
-import { sandboxSpec } from "../sandbox-spec.ts";
+import { sandboxSpec, templateSpec } from "../sandbox-spec.ts";
 
 export type LocalProvisionerDeps = {
   /** Connects to the executor of the data directory, starting one when none runs. */
@@ -68,22 +68,7 @@ export class LocalProvisioner implements Provisioner {
   }
 
   #poolOf(template: Template): PoolSpec {
-    const limits = {
-      cpuCores: template.default_cpu_cores,
-      memoryBytes: template.default_memory_mb * 1024 ** 2,
-      diskBytes: template.default_disk_mb * 1024 ** 2,
-      maxProcesses: this.#d.maxProcesses,
-    };
-    const { image_url: imageUrl, runtime_type: runtimeType, preload_modules: preload } = template;
-    const sandbox = {
-      imageUrl,
-      runtimeType,
-      limits,
-      env: {},
-      maxRunning: this.#d.maxRunning,
-      preload,
-      network: { allow: template.network },
-    };
+    const sandbox = templateSpec(template, this.#d);
     return { id: template.id, size: template.warm_pool_size, sandbox };
   }
 

@@ -5,6 +5,7 @@ import preload from "./mysql/0003_preload.sql" with { type: "text" };
 import templateNetwork from "./mysql/0004_template_network.sql" with { type: "text" };
 import upkeep from "./mysql/0005_upkeep.sql" with { type: "text" };
 import templateTimeout from "./mysql/0006_template_timeout.sql" with { type: "text" };
+import warmPods from "./mysql/0007_warm_pods.sql" with { type: "text" };
 
 /** Each of its statements can run again, because a server commits them one by one. */
 export const MYSQL_MIGRATIONS: readonly Migration[] = [
@@ -14,4 +15,5 @@ export const MYSQL_MIGRATIONS: readonly Migration[] = [
   { version: 4, name: "template_network", sql: templateNetwork },
   { version: 5, name: "upkeep", sql: upkeep },
   { version: 6, name: "template_timeout", sql: templateTimeout },
+  { version: 7, name: "warm_pods", sql: warmPods },
 ];

@@ -20,7 +20,8 @@ function request(fields: Partial<PodRequest> = {}): PodRequest {
   const name = podName(sessionId);
   const limits = { cpuCores: 1, memoryBytes: GIBIBYTE / 2, diskBytes: GIBIBYTE, maxProcesses: 128 };
   const token = executorToken("secret", name);
-  return { sessionId, name, image: "sandbox-template-python-basic:v1.0.0", limits, token, attempt: 1, ...fields };
+  const purpose = { sessionId, attempt: 1 };
+  return { purpose, name, image: "sandbox-template-python-basic:v1.0.0", limits, token, ...fields };
 }
 
 /** GOLDEN=write writes the files anew. */
@@ -43,8 +44,17 @@ describe("the manifest of a Pod", () => {
 
   test("with a runtime class, small limits and a later attempt", async () => {
     const limits = { cpuCores: 0.05, memoryBytes: 16 * 1024 ** 2, diskBytes: 64 * 1024 ** 2, maxProcesses: 16 };
-    const pod = podManifest(request({ limits, attempt: 2 }), { ...SETTINGS, runtimeClass: "gvisor" });
+    const pod = podManifest(request({ limits, purpose: { sessionId: "sess_20250102_0a1b2c3d", attempt: 2 } }), {
+      ...SETTINGS,
+      runtimeClass: "gvisor",
+    });
     expect(pod).toEqual(await golden("runtime-class.json", pod));
+  });
+
+  test("that is started ahead is nobody's", async () => {
+    const purpose = { templateId: "python-basic", pool: "0a1b2c3d" };
+    const pod = podManifest(request({ purpose, name: "warm-0a1b2c3d" }), SETTINGS);
+    expect(pod).toEqual(await golden("warm.json", pod));
   });
 
   test("depends on its arguments alone", () => {
