@@ -1,10 +1,12 @@
 import init from "../../dist/sandbox-init" with { type: "file" };
 import forking from "./languages/forking.py" with { type: "file" };
 import handler from "./languages/handler.py" with { type: "file" };
+import importing from "./languages/importing.py" with { type: "file" };
+import jsontext from "./languages/jsontext.py" with { type: "file" };
+import mainSource from "./languages/main_source.py" with { type: "file" };
 import preloading from "./languages/preloading.py" with { type: "file" };
 import program from "./languages/program.py" with { type: "file" };
 import runner from "./languages/runner.js" with { type: "file" };
-import spawning from "./languages/spawning.py" with { type: "file" };
 import warm from "./languages/warm.py" with { type: "file" };
 import zygote from "./languages/zygote.py" with { type: "file" };
 
@@ -16,7 +18,9 @@ export const ASSETS: readonly { name: string; path: string; mode: number }[] = [
   { name: "handler.py", path: handler, mode: 0o644 },
   { name: "preloading.py", path: preloading, mode: 0o644 },
   { name: "program.py", path: program, mode: 0o644 },
-  { name: "spawning.py", path: spawning, mode: 0o644 },
+  { name: "importing.py", path: importing, mode: 0o644 },
+  { name: "jsontext.py", path: jsontext, mode: 0o644 },
+  { name: "main_source.py", path: mainSource, mode: 0o644 },
   { name: "warm.py", path: warm, mode: 0o644 },
   { name: "runner.js", path: runner, mode: 0o644 },
 ];

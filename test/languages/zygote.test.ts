@@ -137,3 +137,13 @@ test("a program runs the same without a zygote", async () => {
   });
   expect(outcome).toMatchObject({ status: "completed", stdout: "['main.py'] __main__\n", return_value: { a: 1 } });
 });
+
+test("a start imports nothing that takes long", async () => {
+  const languages = join(import.meta.dir, "../../src/executor/languages");
+  const costly = "{'re', 'json', 'tokenize', 'threading', 'collections', 'enum'}";
+  const begin = `import sys; sys.dont_write_bytecode = True; before = ${costly} & set(sys.modules)`;
+  const end = `import forking, program, warm; print(${costly} & set(sys.modules) - before)`;
+  const code = `${begin}; sys.path.insert(0, '${languages}'); ${end}`;
+  const run = Bun.spawn([PYTHON, "-s", "-c", code], { env: {}, stdout: "pipe" });
+  expect(await new Response(run.stdout).text()).toBe("set()\n");
+});

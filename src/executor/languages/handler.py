@@ -1,12 +1,12 @@
 """Calling the program's `handler` and writing what it returned as JSON."""
 
-import json
 import time
+
+from jsontext import dumps
 
 RESULT_LIMIT_BYTES = 10 * 1024 * 1024
 # Names by which an optional second parameter is known to want the context.
 CONTEXT_NAMES = ("context", "ctx", "_context", "_ctx", "_")
-ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class InvalidResult(Exception):
@@ -62,10 +62,10 @@ def arguments(handler, job):
 
 def encode_result(value):
     try:
-        text = ENCODER.encode({"return_value": value})
+        text = dumps({"return_value": value})
     except (TypeError, ValueError, RecursionError):
         try:
-            text = ENCODER.encode({"return_value": plain(value, "", set())})
+            text = dumps({"return_value": plain(value, "", set())})
         except (ValueError, RecursionError) as error:
             raise InvalidResult("the value that handler returned cannot be written as JSON: %s" % error) from None
     data = text.encode("utf-8", "backslashreplace")  # which is how JSON writes half a surrogate pair, too

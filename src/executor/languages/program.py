@@ -5,29 +5,24 @@ import atexit
 import builtins
 import gc
 import io
-import json
-import linecache
 import os
 import sys
-import threading
 import time
 
 from handler import InvalidResult, arguments, call, encode_result
+from importing import after_import, whenever_imported
+from jsontext import dumps, loads
+from main_source import MainSource
 from preloading import is_any_shadowed, start_over
-from spawning import spawn_hook
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FILE_NAME = "main.py"
 USER_SITE = "/.local/lib/python%d.%d/site-packages" % sys.version_info[:2]
 search_path = []
+main_source = MainSource()
 
-REHEARSAL = {
-    "code": "print('', end='')\ndef handler(event):\n    return event",
-    "event": {"text": "text", "list": [1, 2.5, None, True]},
-    "timeout_ms": 1000,
-    "env": {},
-    "cwd": "/",
-}
+REHEARSAL = b"""{"code": "print('', end='')\\ndef handler(event):\\n    return event",
+"event": {"text": "text", "list": [1, 2.5, null, true]}, "timeout_ms": 1000, "env": {}, "cwd": "/"}"""
 
 
 class LiveWriter(io.BufferedWriter):
@@ -64,8 +59,10 @@ def prepare():
     sys.orig_argv = [sys.executable, FILE_NAME]
     sys.excepthook = sys.__excepthook__ = print_exception
     sys.unraisablehook = sys.__unraisablehook__ = print_unraisable
-    threading.excepthook = threading.__excepthook__ = print_thread_exception
-    sys.meta_path.insert(0, spawn_hook)
+    sys.meta_path.insert(0, after_import)
+    whenever_imported("threading", print_exceptions_of_threads)
+    whenever_imported("linecache", main_source.show_to)
+    whenever_imported("multiprocessing.spawn", main_source.write_for)
     builtins.print = print_whole
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
@@ -81,7 +78,7 @@ def prepare():
 def rehearse(times):
     """Does what every program does, without effect, so that its first time is not the program's."""
     for _ in range(times):
-        job = json.loads(json.dumps(REHEARSAL))
+        job = parse(REHEARSAL)
         names = {}
         exec(compile(job["code"], FILE_NAME, "exec", dont_inherit=True), names)
         encode_result(names["handler"](*arguments(names["handler"], job)))
@@ -108,13 +105,14 @@ def run(at_end=None):
 
 def parse(data):
     """The job. An event may hold integers of any length; the program keeps Python's limit."""
+    text = data.decode("utf-8", "surrogatepass")
     try:
-        return json.loads(data)
+        return loads(text)
     except ValueError:
         limit = sys.get_int_max_str_digits()
         sys.set_int_max_str_digits(0)
         try:
-            return json.loads(data)
+            return loads(text)
         finally:
             sys.set_int_max_str_digits(limit)
 
@@ -143,12 +141,11 @@ def enter(job):
     names = vars(main)
     names["__file__"], names["__builtins__"] = path, builtins
     names["__annotations__"], names["__cached__"] = {}, None
-    entry = len(source), None, io.StringIO(source, newline=None).readlines(), FILE_NAME
-    linecache.cache[FILE_NAME] = entry
-    if not os.path.exists(path):
-        linecache.cache[path] = entry
-    spawn_hook.path, spawn_hook.source = path, source
-    threading.main_thread()._native_id = os.getpid()
+    main_source.name, main_source.path, main_source.source = FILE_NAME, path, source
+    if "linecache" in sys.modules:
+        main_source.show_to(sys.modules["linecache"])
+    if "threading" in sys.modules:
+        sys.modules["threading"].main_thread()._native_id = os.getpid()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     if "multiprocessing.process" in sys.modules:
@@ -183,7 +180,7 @@ def run_code(job):
 
 
 def encode_error(kind, message):
-    return json.dumps({"error": {"kind": kind, "message": message[:2000]}}).encode()
+    return dumps({"error": {"kind": kind, "message": message[:2000]}}).encode("utf-8", "backslashreplace")
 
 
 def write_result(data):
@@ -239,6 +236,10 @@ def print_unraisable(args):
     print_exception(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+def print_exceptions_of_threads(threading):
+    threading.excepthook = threading.__excepthook__ = print_thread_exception
+
+
 def print_thread_exception(args):
     if args.exc_type is not SystemExit:
         print("Exception in thread %s:" % (args.thread.name if args.thread else "?"), file=sys.stderr)
@@ -248,8 +249,9 @@ def print_thread_exception(args):
 def finish(code):
     """What the interpreter does at its end, short of taking itself apart: threads and exit handlers run, the program's
     files are flushed, its objects dropped."""
+    threading = sys.modules.get("threading")
     try:
-        if threading.active_count() > 1 or threading._threading_atexits:
+        if threading and (threading.active_count() > 1 or threading._threading_atexits):
             threading._shutdown()
     except BaseException as error:
         show(error)

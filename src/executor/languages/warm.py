@@ -10,7 +10,7 @@ from forking import Forker
 from preloading import preload
 
 # Imported by every zygote, in this order, while nobody waits.
-COMMON = """linecache threading traceback re random math datetime collections io typing time dataclasses functools
+COMMON = """json linecache traceback threading random math datetime collections io typing time dataclasses functools
 itertools contextlib pathlib subprocess tempfile csv decimal string textwrap copy base64 inspect urllib.parse
 shutil""".split()
 # Imported once a program of the session has imported them: together they cost several MB, which others need not pay.
@@ -180,7 +180,7 @@ class Zygote:
         self.leave_zygote()
         os.dup2(its.fileno(), 3, False)  # in the place of the zygote's socket
         program.rehearse(1)
-        program.enter(program.REHEARSAL)
+        program.enter(program.parse(program.REHEARSAL))
         gc.collect(1)
         data, fds = self.receive(its)
         if not data:

@@ -26,7 +26,7 @@ def main():
     else:
         program.prepare()
         at_end = None
-    for name in ("forking", "handler", "preloading", "program", "spawning", "warm"):
+    for name in ("forking", "handler", "importing", "jsontext", "main_source", "preloading", "program", "warm"):
         sys.modules.pop(name, None)  # the program may have modules of these names
     if mode == "--zygote":
         zygote.serve()
