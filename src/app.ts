@@ -48,6 +48,7 @@ export type App = {
 /** A lease outlives three missed renewals. */
 const LEASE_MS = 15_000;
 const DRAIN_MS = 10_000;
+const TIDY_MS = 3600_000;
 /** How long versions of workspaces that are about to be stored may take at a stop. */
 const STORE_MS = 5000;
 /** How often garbage is collected while a blob is kept for nobody. */
@@ -166,6 +167,8 @@ export async function startApp(config: Config, log: Log): Promise<App> {
         everyMs: config.objectGraceMs / COLLECTIONS_A_GRACE,
         run: (signal) => collectStored(stored, signal),
       },
+      // After what deletes, since it gives back the disk.
+      ...(sql.tidy === undefined ? [] : [{ name: "database", everyMs: TIDY_MS, run: sql.tidy.bind(sql) }]),
     ],
   });
   const vitals = new ServiceVitals({ version: VERSION, home, scheduler });

@@ -30,6 +30,8 @@ export interface Sql {
    * When it met none, the others are not run.
    */
   batch(statements: readonly Statement[]): Promise<number>;
+  /** Gives back the disk of what was deleted and renews statistics, in steps between which others are served. Absent: the server does. */
+  tidy?(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 

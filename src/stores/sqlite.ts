@@ -4,6 +4,7 @@ import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { pendingMigrations } from "./migrations/migration.ts";
 import { SQLITE_MIGRATIONS } from "./migrations/sqlite.ts";
+import { prepareUpkeep, tidy } from "./sqlite/tidy.ts";
 import {
   ReferenceViolation,
   UniqueViolation,
@@ -90,6 +91,16 @@ class SqliteDatabase implements Sql {
     return first ?? 0;
   }
 
+  async tidy(signal: AbortSignal): Promise<void> {
+    try {
+      await tidy(this.#db, signal);
+    } catch (error) {
+      translated(() => {
+        throw error;
+      });
+    }
+  }
+
   // oxlint-disable-next-line require-await
   async close(): Promise<void> {
     for (const statement of this.#prepared.values()) statement.finalize();
@@ -133,12 +144,12 @@ export function openSqlite(path: string): Sql {
     if (path !== ":memory:") makePrivate(path);
     db = new Database(path, { create: true, strict: true });
     db.run(`PRAGMA busy_timeout = ${BUSY_MS}`);
-    db.run("PRAGMA journal_mode = WAL");
+    refuseNewer(db);
+    prepareUpkeep(db);
     db.run("PRAGMA synchronous = NORMAL");
     db.run("PRAGMA foreign_keys = ON");
     db.run("PRAGMA temp_store = MEMORY");
     db.run("PRAGMA cache_size = -8000");
-    db.run("PRAGMA journal_size_limit = 67108864");
     migrate(db);
     return new SqliteDatabase(db);
   } catch (error) {
@@ -154,13 +165,24 @@ function makePrivate(path: string): void {
   chmodSync(path, 0o600);
 }
 
+/** Before anything is changed in it. */
+function refuseNewer(db: Database): void {
+  const table = db.query("SELECT name FROM sqlite_master WHERE name = 'schema_migrations'").get();
+  if (table !== null) pendingMigrations(SQLITE_MIGRATIONS, versionOf(db));
+}
+
+/** Of the schema; 0 when there is none yet. */
+function versionOf(db: Database): number {
+  const row = db.query("SELECT MAX(version) AS version FROM schema_migrations").get() as { version: number | null };
+  return row.version ?? 0;
+}
+
 function migrate(db: Database): void {
   db.transaction(() => {
     db.run(
       "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL)",
     );
-    const row = db.query("SELECT MAX(version) AS version FROM schema_migrations").get() as { version: number | null };
-    for (const { version, name, sql } of pendingMigrations(SQLITE_MIGRATIONS, row.version ?? 0)) {
+    for (const { version, name, sql } of pendingMigrations(SQLITE_MIGRATIONS, versionOf(db))) {
       db.run(sql);
       db.run("INSERT INTO schema_migrations VALUES (?, ?, ?)", [version, name, new Date().toISOString()]);
     }

@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../src/config.ts";
@@ -101,9 +101,15 @@ describe("sqlite", () => {
     await open().close();
     const raw = new Database(path);
     raw.run("INSERT INTO schema_migrations VALUES (999, 'later', ?)", [at(0)]);
+    raw.run("PRAGMA journal_mode = DELETE");
+    raw.run("PRAGMA auto_vacuum = NONE");
+    raw.run("VACUUM");
     raw.close();
+    const before = await readFile(path);
     expect(() => openSqlite(path)).toThrow(ConfigError);
     expect(() => openSqlite(path)).toThrow(/^DATABASE_URL[^\n]*version 999[^\n]*$/);
+    expect(await readFile(path)).toEqual(before);
+    expect(await readdir(directory)).toEqual(["sandbox.db"]);
   });
 
   test("a file that is no database is refused in one line that names it", async () => {
@@ -126,6 +132,68 @@ describe("sqlite", () => {
       .catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(AppError);
     expect(error).toMatchObject({ code: "store_unavailable" });
+  });
+
+  describe("upkeep", () => {
+    const bytesOf = async (suffix = ""): Promise<number> => (await stat(path + suffix)).size;
+    const never = new AbortController().signal;
+    const fill = async (sql: Sql): Promise<void> => {
+      const { executions, sessions, templates } = storesOn(sql);
+      await templates.insert(templateRecord());
+      await sessions.insert(sessionRecord());
+      const lease = { owner: "me", expiresAt: at(15) };
+      const stdout = "x".repeat(1_000_000);
+      for (let i = 0; i < 60; i++) await executions.insert(executionRecord({ id: `e${i}`, stdout }), lease);
+    };
+
+    test("the file shrinks after a deletion, while others are served, and the log is emptied", async () => {
+      const sql = open();
+      await fill(sql);
+      expect(await bytesOf()).toBeGreaterThan(50e6);
+      expect(await bytesOf("-wal")).toBeLessThan(70e6);
+      await storesOn(sql).executions.deleteBySession("s");
+      let isDone = false;
+      const tidying = sql.tidy?.(never).finally(() => (isDone = true));
+      let served = 0;
+      for (; !isDone; served++) {
+        expect((await storesOn(sql).sessions.get("s"))?.id).toBe("s");
+        await Bun.sleep(1);
+      }
+      await tidying;
+      expect(served).toBeGreaterThan(5);
+      expect(await bytesOf()).toBeLessThan(10e6);
+      expect(await bytesOf("-wal")).toBe(0);
+      expect(await sql.query("PRAGMA integrity_check")).toEqual([{ integrity_check: "ok" }]);
+    });
+
+    test("it stops when told, and does not wait for another process that reads", async () => {
+      const sql = open();
+      await fill(sql);
+      const reader = new Database(path, { readonly: true });
+      reader.run("BEGIN");
+      reader.query("SELECT COUNT(*) FROM sessions").get();
+      await storesOn(sql).executions.deleteBySession("s");
+      const told = new AbortController();
+      const begun = performance.now();
+      const tidying = sql.tidy?.(told.signal);
+      told.abort();
+      await tidying;
+      await sql.tidy?.(never);
+      expect(performance.now() - begun).toBeLessThan(4000);
+      reader.close();
+      await sql.tidy?.(never);
+      expect(await bytesOf()).toBeLessThan(10e6);
+    });
+
+    test("a file that was made without it can shrink from the next start on", async () => {
+      const old = new Database(path, { create: true });
+      old.run("PRAGMA journal_mode = WAL");
+      old.run("CREATE TABLE other (x TEXT)");
+      old.close();
+      const sql = open();
+      expect(await sql.query("PRAGMA auto_vacuum")).toEqual([{ auto_vacuum: 2 }]);
+      expect(await sql.query("PRAGMA journal_mode")).toEqual([{ journal_mode: "wal" }]);
+    });
   });
 
   test("recording an execution and its two changes costs no more than 0.15 ms at the median", async () => {
