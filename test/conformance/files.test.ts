@@ -60,7 +60,11 @@ describe("bytes in and out", () => {
     expect(part.headers.get("Content-Range")).toBe("bytes 2-4/10");
     expect(await part.text()).toBe("234");
     expect(await (await read("digits", { Range: "bytes=-3" })).text()).toBe("789");
-    expect((await read("digits", { Range: "bytes=20-" })).status).toBe(416);
+    for (const Range of ["bytes=20-", "bytes=20-5", "BYTES=20-30", "bytes = 20-30", "bytes=-0"]) {
+      const beyond = await read("digits", { Range });
+      expect([Range, beyond.status, beyond.headers.get("Content-Range")]).toEqual([Range, 416, "bytes */10"]);
+      expect(((await beyond.json()) as { code: string }).code).toBe("range_not_satisfiable");
+    }
   });
 
   test("HEAD, DELETE, move, mkdir", async () => {
