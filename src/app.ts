@@ -40,9 +40,10 @@ export type App = {
   /**
    * Drains and stops. For `graceMs` milliseconds (0 unless given) it is unready and still serves, so that whoever sends it
    * work can turn to another replica. Then streams are cut, so that their readers reconnect, leases are handed over and
-   * answers that are under way go out. Idempotent.
+   * answers that are under way go out; calls that wait for something to happen may do so for `waitMs` milliseconds (0
+   * unless given). Idempotent.
    */
-  stop(graceMs?: number): Promise<void>;
+  stop(drain?: { graceMs: number; waitMs: number }): Promise<void>;
 };
 
 /** A lease outlives three missed renewals. */
@@ -209,19 +210,19 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   );
   ready.catch(() => {});
 
-  const stop = async (graceMs: number): Promise<void> => {
+  const stop = async ({ graceMs, waitMs } = { graceMs: 0, waitMs: 0 }): Promise<void> => {
     vitals.state = "draining";
     log.info("server.draining", { grace_ms: graceMs });
     scheduler.drain();
     server.drain();
     if (graceMs > 0) await delay(graceMs);
-    await Promise.all([server.stop(DRAIN_MS), scheduler.stop(), upkeep.stop()]);
+    await Promise.all([server.stop(DRAIN_MS, waitMs), scheduler.handOver(), upkeep.stop()]);
+    await scheduler.stop();
     await versions?.stop(STORE_MS);
-    await scheduler.handOver();
     await home.close();
     log.info("server.stopped");
   };
-  return { url, ready, stop: (graceMs = 0) => (stopping ??= stop(graceMs)) };
+  return { url, ready, stop: (drain) => (stopping ??= stop(drain)) };
 }
 
 function checkNetwork(rules: readonly string[]): void {

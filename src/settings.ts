@@ -311,6 +311,13 @@ export const SETTINGS = {
     about:
       "seconds after SIGTERM in which it is unready and still serves, so that a load balancer turns away from it first",
   }),
+  drainWaitMs: whole("DRAIN_WAIT_SECONDS", {
+    default: 0,
+    min: 0,
+    max: 3600,
+    scale: 1000,
+    about: "seconds after that in which calls that wait for an execution or a session still may",
+  }),
   ...CLUSTER_SETTINGS,
   sandboxUidBase: whole("SANDBOX_UID_BASE", {
     default: 200_000,

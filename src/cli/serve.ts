@@ -24,6 +24,7 @@ export async function serveCommand(argv: string[]): Promise<number> {
   const app = await Promise.race([startApp(config, log), told.promise]);
   // Nothing of a service that is still waiting for its database or objects needs an end.
   if (typeof app === "string") return 0;
-  await app.stop((await told.promise) === "SIGTERM" ? config.drainGraceMs : 0);
+  const { drainGraceMs: graceMs, drainWaitMs: waitMs } = config;
+  await app.stop((await told.promise) === "SIGTERM" ? { graceMs, waitMs } : undefined);
   return 0;
 }

@@ -13,10 +13,12 @@ export type Exchange = {
   search: string;
   requestId: string;
   tenant: string;
-  /** Aborts when the client has left or the server stops. */
+  /** Aborts when the client has left, or the server stops and waits no longer. */
   readonly signal: AbortSignal;
   /** Aborts some seconds after the caller's key was revoked: for answers that stream. */
   readonly revoked: AbortSignal;
+  /** Aborts when the client has left, or the server stops and its streams are to be read elsewhere. */
+  readonly streamSignal: AbortSignal;
   /** Lifts the connection's idle time-out until the reply is sent: for calls that wait or stream. */
   keepOpen(): void;
   maxBodyBytes: number;

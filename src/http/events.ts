@@ -29,7 +29,7 @@ export class EventStreams {
   reply(call: Exchange, execution: Execution, following: Following, headers: Record<string, string> = {}): Reply {
     call.keepOpen();
     const leaving = new AbortController();
-    const signal = AbortSignal.any([call.signal, call.revoked, leaving.signal]);
+    const signal = AbortSignal.any([call.streamSignal, call.revoked, leaving.signal]);
     const finished = Promise.withResolvers<void>();
     const stream = eventStream(this.#executions.follow(call.tenant, execution.id, following.after, signal), {
       format: following.format,

@@ -8,6 +8,9 @@ const NEVER = new AbortController().signal;
 /** How a server lets a connection stay open without traffic: seconds, 0 for ever. */
 export type IdleTimeout = (request: Request, seconds: number) => void;
 
+/** How a server that stops ends what it holds open: the streams first, then whoever waits for something to happen. */
+export type StopSignals = { streams: AbortSignal; waits: AbortSignal };
+
 /** A request being answered, with what belongs to it alone. */
 export class LiveExchange implements Exchange {
   readonly request: Request;
@@ -24,15 +27,15 @@ export class LiveExchange implements Exchange {
   member: unknown = null;
   /** Set once it is known who calls. */
   watch: (() => Watched) | null = null;
-  readonly #stopping: AbortSignal;
+  readonly #stop: StopSignals;
   readonly #idleTimeout: IdleTimeout;
   #signal: AbortSignal | null = null;
   #watched: Watched | null = null;
 
-  constructor(request: Request, maxBodyBytes: number, stopping: AbortSignal, idleTimeout: IdleTimeout) {
+  constructor(request: Request, maxBodyBytes: number, stop: StopSignals, idleTimeout: IdleTimeout) {
     this.request = request;
     this.maxBodyBytes = maxBodyBytes;
-    this.#stopping = stopping;
+    this.#stop = stop;
     this.#idleTimeout = idleTimeout;
     const { url } = request;
     const pathAt = url.indexOf("/", url.indexOf("//") + 2);
@@ -43,7 +46,11 @@ export class LiveExchange implements Exchange {
   }
 
   get signal(): AbortSignal {
-    return (this.#signal ??= AbortSignal.any([this.request.signal, this.#stopping]));
+    return (this.#signal ??= AbortSignal.any([this.request.signal, this.#stop.waits]));
+  }
+
+  get streamSignal(): AbortSignal {
+    return AbortSignal.any([this.request.signal, this.#stop.streams]);
   }
 
   get revoked(): AbortSignal {

@@ -179,7 +179,9 @@ export function executionEndpoints(executions: Executions, streams: EventStreams
       const waitS = call.query.sync_timeout ?? DEFAULT_SYNC_TIMEOUT_S;
       const last = await ended(call, call.params.session_id, waitS);
       if (!isLive(last)) return reply(200, last);
-      const message = `execution ${last.id} has not ended within ${waitS} s; it goes on`;
+      const message = call.signal.aborted
+        ? `execution ${last.id} goes on; this replica of the service ends and can't wait for it`
+        : `execution ${last.id} has not ended within ${waitS} s; it goes on`;
       throw new ErrorWithHeaders("sync_timeout", message, locationOf(last));
     },
   });

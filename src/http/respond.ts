@@ -3,7 +3,7 @@ import type { Log } from "../log.ts";
 import type { Access } from "./auth.ts";
 import type { Endpoint, Reply } from "./endpoint.ts";
 import { errorReply } from "./errors.ts";
-import { LiveExchange, type IdleTimeout } from "./exchange.ts";
+import { LiveExchange, type IdleTimeout, type StopSignals } from "./exchange.ts";
 import type { KeyWatch } from "./key-watch.ts";
 import type { HttpMetrics } from "./metrics.ts";
 import { withRequestId } from "../request-scope.ts";
@@ -18,8 +18,7 @@ export type Surroundings = {
   metrics: HttpMetrics | null;
   maxBodyBytes: number;
   corsOrigins: readonly string[];
-  /** Aborts when the server stops. */
-  stopping: AbortSignal;
+  stop: StopSignals;
   /** Whether connections are to end with their next answer. */
   isDraining: () => boolean;
   idleTimeout: IdleTimeout;
@@ -34,7 +33,7 @@ export function respond(
   request: Request,
   params: Record<string, string>,
 ): Promise<Response> {
-  const exchange = new LiveExchange(request, around.maxBodyBytes, around.stopping, around.idleTimeout);
+  const exchange = new LiveExchange(request, around.maxBodyBytes, around.stop, around.idleTimeout);
   return withRequestId(exchange.requestId, () => answer(around, endpoint, exchange, params));
 }
 

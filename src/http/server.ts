@@ -27,6 +27,7 @@ import { preflight, unknownRoute } from "./unrouted.ts";
 const IDLE_S = 120;
 const HEARTBEAT_MS = 12_000;
 const KEY_RECHECK_MS = 5000;
+const ANSWERED_POLL_MS = 10;
 
 export type HttpConfig = Pick<
   Config,
@@ -63,10 +64,10 @@ export type HttpServer = {
   /** Serves on, and has each connection end with its next answer, so that its client opens another one elsewhere. */
   drain(): void;
   /**
-   * Takes no more connections, ends the streams and the waits of those there are, and resolves when every answer is out,
-   * after `graceMs` milliseconds at the latest.
+   * Takes no more connections, ends the streams at once, and after `waitMs` milliseconds whoever still waits for something
+   * to happen. Resolves when every answer is out, `graceMs` milliseconds after that at the latest.
    */
-  stop(graceMs: number): Promise<void>;
+  stop(graceMs: number, waitMs?: number): Promise<void>;
 };
 
 /** Every route of the API. */
@@ -88,7 +89,7 @@ export function endpointsOf(deps: ServerDeps): Endpoint[] {
 
 /** The HTTP API over the domain. */
 export function createServer(deps: ServerDeps): HttpServer {
-  const stopping = new AbortController();
+  const [streams, waits] = [new AbortController(), new AbortController()];
   const { config } = deps;
   let isDraining = false;
   let server: Bun.Server<undefined> | null = null;
@@ -101,7 +102,7 @@ export function createServer(deps: ServerDeps): HttpServer {
     metrics: deps.metrics ?? null,
     maxBodyBytes: config.maxBodyBytes,
     corsOrigins: config.corsOrigins,
-    stopping: stopping.signal,
+    stop: { streams: streams.signal, waits: waits.signal },
     isDraining: () => isDraining,
     idleTimeout: (request, seconds) => server?.timeout(request, seconds),
     idleS: IDLE_S,
@@ -125,17 +126,24 @@ export function createServer(deps: ServerDeps): HttpServer {
     drain() {
       isDraining = true;
     },
-    async stop(graceMs) {
+    async stop(graceMs, waitMs = 0) {
       isDraining = true;
-      stopping.abort();
-      const drained = server?.stop(false);
-      const late = Promise.withResolvers<void>();
-      const timer = setTimeout(late.resolve, graceMs);
-      await Promise.race([drained, late.promise]);
-      clearTimeout(timer);
-      await server?.stop(true);
+      streams.abort();
+      if (server === null) return;
+      // Not awaited: it is done only when every connection is closed, also those on which nobody ever asked anything.
+      void server.stop(false);
+      await answered(server, waitMs);
+      waits.abort();
+      await answered(server, graceMs);
+      await server.stop(true);
     },
   };
+}
+
+/** Resolves when every request has its whole answer, or after `ms` milliseconds. Bun tells by no event. */
+async function answered(server: Bun.Server<undefined>, ms: number): Promise<void> {
+  const end = performance.now() + ms;
+  while (server.pendingRequests > 0 && performance.now() < end) await Bun.sleep(ANSWERED_POLL_MS);
 }
 
 /**

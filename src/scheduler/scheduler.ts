@@ -96,7 +96,7 @@ export class Scheduler implements Wakeups {
     this.#isDraining = true;
   }
 
-  /** Lets go of what is followed and hands every lease over: another replica's next resync takes them. */
+  /** Lets go of what is followed and hands over every lease that is left: another replica's next resync takes them. */
   async stop(): Promise<void> {
     this.drain();
     for (const timer of this.#timers) clearInterval(timer);
@@ -107,7 +107,10 @@ export class Scheduler implements Wakeups {
     await this.handOver();
   }
 
-  /** Frees every lease of this process; also of what callers gave it after it stopped. */
+  /**
+   * Frees every lease of this process. It still follows what it follows, for callers who wait here: another replica that
+   * does so too stores the same.
+   */
   async handOver(): Promise<void> {
     const { executions, sessions, owner, log } = this.#d;
     const released = await Promise.allSettled([executions.releaseAll(owner), sessions.releaseAll(owner)]);

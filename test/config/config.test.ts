@@ -55,6 +55,7 @@ describe("defaults", () => {
       maxExecutionsPerTenant: null,
       requestsPerMinute: null,
       drainGraceMs: 0,
+      drainWaitMs: 0,
       sandboxUidBase: 200_000,
       executorLinger: true,
       databasePassword: null,

@@ -11,8 +11,8 @@ afterEach(async () => {
   server = null;
 });
 
-async function start(graceS = GRACE_S): Promise<{ server: Server; client: Client }> {
-  server = await startServer({ env: { DRAIN_GRACE_SECONDS: String(graceS) } });
+async function start(graceS = GRACE_S, waitS = 0): Promise<{ server: Server; client: Client }> {
+  server = await startServer({ env: { DRAIN_GRACE_SECONDS: `${graceS}`, DRAIN_WAIT_SECONDS: `${waitS}` } });
   const client = new Client(server.url);
   while ((await fetch(`${server.url}/readyz`)).status !== 200) await Bun.sleep(10);
   return { server, client };
@@ -73,7 +73,7 @@ describe("after SIGTERM, in the grace", () => {
 
 describe("after the grace", () => {
   test("streams tell their readers to reconnect and close without an end; the service exits 0", async () => {
-    const { server: draining, client } = await start(1);
+    const { server: draining, client } = await start(1, 30);
     const session = await client.session();
     const id = await client.submit(
       session,
@@ -82,6 +82,11 @@ describe("after the grace", () => {
     const accept = (type: string) => client.raw("GET", `/executions/${id}/events`, undefined, { Accept: type });
     const [sse, lines] = await Promise.all([accept("text/event-stream"), accept("application/x-ndjson")]);
     const read = Promise.all([sse.text(), lines.text()]);
+    // Nobody waits for the rest of a request that does not come.
+    const { hostname, port } = new URL(draining.url);
+    const silent = connect(Number(port), hostname);
+    silent.on("error", () => {}).write("GET /healthz HT");
+    await new Promise((resolve) => silent.once("connect", resolve));
     const toldAt = performance.now();
     await drain(draining);
     const [events, json] = await read;
@@ -93,6 +98,26 @@ describe("after the grace", () => {
     expect(performance.now() - toldAt).toBeGreaterThan(900);
     expect(await draining.process.exited).toBe(0);
     expect(performance.now() - toldAt).toBeLessThan(6000);
+  }, 20_000);
+
+  test("calls that wait go on as long as they may, and then say that the execution goes on", async () => {
+    const { server: draining, client } = await start(0, 3);
+    const session = await client.session();
+    const run = (path: string, seconds: number) =>
+      client.post(path, { language: "python", code: `import time; time.sleep(${seconds}); print('all')` });
+    const calls = [
+      run(`/sessions/${session}/executions?wait=60`, 1),
+      run(`/executions/sessions/${session}/execute-sync`, 60),
+      run(`/sessions/${session}/executions?wait=60`, 60),
+    ] as const;
+    while ((await client.get(`/sessions/${session}/executions`)).body["total"] !== 3) await Bun.sleep(5);
+    await drain(draining);
+    const [short, sync, long] = await Promise.all(calls);
+    expect(short).toMatchObject({ status: 200, body: { status: "completed", stdout: "all\n" } });
+    expect(sync).toMatchObject({ status: 408, body: { code: "sync_timeout" } });
+    expect(sync.body["message"]).toMatch(/^execution exec_\S+ goes on; /);
+    expect(long.status).toBe(202);
+    expect(await draining.process.exited).toBe(0);
   }, 20_000);
 
   test("a request that is under way is answered, though no new one is taken", async () => {
