@@ -48,6 +48,8 @@ export type App = {
 
 /** A lease outlives three missed renewals. */
 const LEASE_MS = 15_000;
+/** Between the attempts to start an executor that could not be started. */
+const RETRY_MS = 2000;
 const DRAIN_MS = 10_000;
 const TIDY_MS = 3600_000;
 /** How long versions of workspaces that are about to be stored may take at a stop. */
@@ -192,6 +194,20 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   const { url, port } = listen((host, port) => server.listen(host, port), config);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
   let stopping: Promise<void> | null = null;
+  /** What keeps an executor from starting may be mended without a restart of this process. */
+  const untilReady = async (): Promise<void> => {
+    for (;;) {
+      await delay(RETRY_MS, undefined, { ref: false });
+      const isReady = await home.ready().then(
+        () => true,
+        () => false,
+      );
+      if (stopping !== null) return;
+      if (!isReady) continue;
+      vitals.state = null;
+      return log.info("executor.started");
+    }
+  };
   const ready = home.ready().then(
     () => {
       if (stopping !== null) return;
@@ -205,6 +221,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
       upkeep.start();
       vitals.state = "the executor could not be started";
       log.error("executor.not_started", { error });
+      void untilReady();
       throw error;
     },
   );

@@ -8,6 +8,7 @@ import { Tunnel } from "./tunnel/tunnel.ts";
 import { boundedText, refusalOf, unavailable } from "./answer.ts";
 import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
+  Check,
   EgressDecision,
   ExecutionOutput,
   ExecutionRequest,
@@ -59,6 +60,10 @@ export class HttpExecutor implements Executor {
 
   health(signal?: AbortSignal): Promise<ExecutorHealth> {
     return this.#json("/health", { signal });
+  }
+
+  isolation(): Promise<Check[]> {
+    return this.#json("/isolation");
   }
 
   listSandboxes(): Promise<SandboxState[]> {

@@ -5,6 +5,7 @@ import type { RawJson } from "../json-text.ts";
  * (Pod). Both ends are this program, so JSON bodies carry these types as they are.
  *
  *     GET    /health                               ExecutorHealth
+ *     GET    /isolation                            Check[], of a sandbox that was made for it within the last two seconds
  *     GET    /sandboxes                            SandboxState[]
  *     PUT    /sandboxes/:id                        SandboxSpec → SandboxState; the same id again returns the existing one
  *     PUT    /pools                                PoolSpec[] → 204; the warm pools that there shall be from now on
@@ -246,13 +247,13 @@ export type ExecutorHealth = {
   runningExecutions: number;
   /** Warm sandboxes that are ready, by pool. */
   pools: Record<string, number>;
-  /** What isolation is in force, one check a mechanism. */
-  isolation: Check[];
 };
 
 /** An executor as the control plane sees it. Every method throws AppError; a lost connection is `executor_unavailable`. */
 export interface Executor {
   health(signal?: AbortSignal): Promise<ExecutorHealth>;
+  /** What isolation is in force, one check a mechanism, as a sandbox shows that is made for it now and then. */
+  isolation(): Promise<Check[]>;
   listSandboxes(): Promise<SandboxState[]>;
   setPools(pools: readonly PoolSpec[]): Promise<void>;
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState>;

@@ -9,6 +9,7 @@ import { followJournal } from "./journal-reader.ts";
 import type { Layers } from "./layers/layers.ts";
 import {
   LANGUAGES,
+  type Check,
   type ExecutionRequest,
   type ExecutorHealth,
   type JournalName,
@@ -29,6 +30,7 @@ export type ServerOptions = {
   /** Where connections leave that sandboxes make; null: they don't leave through the control plane. */
   tunnels: TunnelHub | null;
   health(): Promise<ExecutorHealth>;
+  isolation(): Promise<Check[]>;
   /** The oldest journals that should go; none while there is room. */
   surplusJournals(): Promise<JournalName[]>;
   /** Called after a request for the end of this process was answered; its sandboxes have ended then. */
@@ -120,6 +122,7 @@ export class ExecutorServer {
     const call = `${request.method} /${collection}`;
     if (rawId === undefined) {
       if (call === "GET /health") return Response.json(await this.#o.health());
+      if (call === "GET /isolation") return Response.json(await this.#o.isolation());
       if (call === "GET /sandboxes") return Response.json(this.#o.sandboxes.list());
       if (call === "GET /journals") return Response.json(await this.#o.surplusJournals());
       if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));

@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import type { Jail } from "./jail/jail.ts";
 import type { OutputLimits } from "./journal.ts";
 import { Journals } from "./journals.ts";
-import type { ExecutorHealth, JournalName } from "./protocol.ts";
+import type { Check, ExecutorHealth, JournalName } from "./protocol.ts";
 import { Layers, type LayersDeps } from "./layers/layers.ts";
 import { resolveImage } from "./images.ts";
 import { JAIL_PATHS } from "./languages/launch.ts";
@@ -67,19 +67,20 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
   const journals = new Journals(options.journalsDir, options);
   const tunnels = options.isTunnelled ? new TunnelHub(log) : null;
   const sandboxes = new Sandboxes({ ...options, journals, tunnels });
-  const health = async (): Promise<ExecutorHealth> => {
+  const health = (): Promise<ExecutorHealth> => {
     if (sandboxes.isClosed) throw new AppError("draining", "the executor is ending");
     const counts = {
       sandboxes: sandboxes.count,
       runningExecutions: sandboxes.liveExecutions,
       pools: sandboxes.pools.sizes(),
     };
-    return { version: options.version, pid: process.pid, startedAt, ...counts, isolation: await jail.checks() };
+    return Promise.resolve({ version: options.version, pid: process.pid, startedAt, ...counts });
   };
   await sandboxes.cleanUpLeftovers();
   const layers = new Layers({ dataDir: options.dataDir, sandboxes, log, ...layerTerms(options) });
   const surplusJournals = (): Promise<JournalName[]> => journals.surplus((id) => sandboxes.isLive(id));
-  const parts = { sandboxes, layers, tunnels, health, surplusJournals };
+  const isolation = (): Promise<Check[]> => jail.checks();
+  const parts = { sandboxes, layers, tunnels, health, isolation, surplusJournals };
   const server = new ExecutorServer({ ...options, ...parts, shutdown: told.resolve });
   const port = bind(server, options.listen);
   const failed = (path: string, error: unknown): void => log.error("executor.recovery_failed", { path, error });

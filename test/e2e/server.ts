@@ -4,7 +4,13 @@ import { join } from "node:path";
 /** The compiled executable that end-to-end tests run; built by `bun run build`. */
 export const EXECUTABLE = join(import.meta.dir, "../../dist/sandbox");
 
-export type ServerOptions = { env?: Record<string, string>; dataDir?: string; keepDataDir?: boolean };
+export type ServerOptions = {
+  env?: Record<string, string>;
+  dataDir?: string;
+  keepDataDir?: boolean;
+  /** A command that ends in executing the one that follows it. */
+  wrapper?: string[];
+};
 
 /** A real `sandbox serve` on a free port of loopback and a data directory of its own. */
 export type Server = {
@@ -41,7 +47,7 @@ export function serviceEnv(dataDir: string, env: Record<string, string> = {}): R
 /** Starts the service and resolves when it says that it listens. Throws with its output when it ends instead. */
 export async function startServer(options: ServerOptions = {}): Promise<Server> {
   const dataDir = options.dataDir ?? (await newDataDir());
-  const child = Bun.spawn([EXECUTABLE, "serve"], {
+  const child = Bun.spawn([...(options.wrapper ?? []), EXECUTABLE, "serve"], {
     env: serviceEnv(dataDir, options.env),
     stdin: "ignore",
     stdout: "pipe",

@@ -1,5 +1,6 @@
 import { AppError } from "../../src/errors.ts";
 import type {
+  Check,
   EgressDecision,
   ExecutionOutput,
   ExecutionRequest,
@@ -80,6 +81,10 @@ export class FakeExecutor implements Executor {
   readonly #sandboxes = new Set<string>();
 
   health(): Promise<ExecutorHealth> {
+    throw new Error("not needed");
+  }
+
+  isolation(): Promise<Check[]> {
     throw new Error("not needed");
   }
 

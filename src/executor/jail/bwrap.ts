@@ -40,6 +40,8 @@ const PROBE_SPEC: SandboxSpec = {
   maxRunning: 1,
 };
 const PROBE_MS = 10_000;
+/** How long what was seen of the isolation is taken for true, in milliseconds. */
+const CHECKED_MS = 2000;
 
 /** Sandboxes in bubblewrap jails on this host. */
 export class BwrapJail implements Jail {
@@ -53,6 +55,8 @@ export class BwrapJail implements Jail {
   /** The group that holds those of all sandboxes, named after the data directory. */
   readonly #groupName: string;
   #checks: Check[] = [];
+  #checkedMs = 0;
+  #checking: Promise<Check[]> | null = null;
 
   /**
    * Makes a sandbox to see that it can be done and that it is isolated as it must be. Throws an Error that says what is
@@ -69,6 +73,7 @@ export class BwrapJail implements Jail {
     const cgroups = options.useCgroups === false ? { version: 0 as const, why: "switched off" } : findCgroups();
     const jail = new BwrapJail(dataDir, host, runtime, uids, cgroups);
     jail.#checks = await jail.#probe();
+    jail.#checkedMs = performance.now();
     return jail;
   }
 
@@ -168,7 +173,19 @@ export class BwrapJail implements Jail {
   }
 
   checks(): Promise<Check[]> {
-    return Promise.resolve(this.#checks);
+    if (performance.now() - this.#checkedMs < CHECKED_MS) return Promise.resolve(this.#checks);
+    this.#checking ??= this.#checkAgain().finally(() => (this.#checking = null));
+    return this.#checking;
+  }
+
+  async #checkAgain(): Promise<Check[]> {
+    try {
+      this.#checks = await this.#probe();
+    } catch (error) {
+      this.#checks = [{ name: "isolation", ok: false, found: said(error) }];
+    }
+    this.#checkedMs = performance.now();
+    return this.#checks;
   }
 
   /** Checks of a sandbox that was really made. Throws when one is not ok: nothing may run then. */
@@ -189,6 +206,11 @@ export class BwrapJail implements Jail {
       await this.removeWorkspace(PROBE);
     }
   }
+}
+
+function said(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
 /** True when something came, false at the end. */

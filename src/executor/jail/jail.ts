@@ -20,7 +20,7 @@ export interface Jail {
   removeWorkspace(id: string): Promise<void>;
   /** Ends and removes what executors before this one left: processes, cgroups, uid claims. */
   cleanUpLeftovers(): Promise<void>;
-  /** What isolation is in force, one check a mechanism. Cheap: probed once, then remembered. */
+  /** What isolation is in force, one check a mechanism: that of the last two seconds, else it is looked at again. */
   checks(): Promise<Check[]>;
   /** Removes what sandboxes share, once none is left. */
   close(): void;

@@ -73,9 +73,10 @@ export class LocalProvisioner implements Provisioner {
   }
 
   async checks(): Promise<Check[]> {
-    const health = await this.#watching((await this.executorOf()).health());
+    const executor = await this.executorOf();
+    const [health, isolation] = await this.#watching(Promise.all([executor.health(), executor.isolation()]));
     const found = `pid ${health.pid}, ${health.sandboxes} sandboxes, ${health.runningExecutions} running`;
-    return [{ name: "executor", ok: true, found }, ...health.isolation];
+    return [{ name: "executor", ok: true, found }, ...isolation];
   }
 
   async warmSizes(): Promise<Record<string, number>> {
