@@ -3,11 +3,12 @@ import { hostname } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { Changes } from "./changes.ts";
 import { systemClock } from "./clock.ts";
-import { ConfigError, isLoopback, type Config } from "./config.ts";
+import { isLoopback, type Config } from "./config.ts";
 import type { Execution } from "./executions/execution.ts";
 import { Executions } from "./executions/executions.ts";
 import { AllowList } from "./executor/egress/allow-list.ts";
 import { openHome } from "./home.ts";
+import { listen } from "./http/listening.ts";
 import { createServer } from "./http/server.ts";
 import { newRequestId } from "./id.ts";
 import { Keys } from "./keys/keys.ts";
@@ -269,21 +270,6 @@ async function sayAccess(config: Config, keys: Keys, log: Log): Promise<void> {
   const first = await keys.makeFirst();
   if (first !== null)
     log.warn("access.first_key", { key: first, note: "shown this once; revoke it with: sandbox keys revoke first" });
-}
-
-function listen(
-  bind: (host: string, port: number) => { url: string; port: number },
-  config: Config,
-): { url: string; port: number } {
-  try {
-    return bind(config.host, config.port);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EADDRINUSE")
-      throw new ConfigError(`PORT=${config.port} on ${config.host} is taken: end what uses it or choose another port`);
-    const message = error instanceof Error ? error.message : String(error);
-    throw new ConfigError(`HOST=${config.host} PORT=${config.port} can't be listened on: ${message}`);
-  }
 }
 
 async function diskSpace(path: string): Promise<{ free: number; size: number }> {
