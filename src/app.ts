@@ -21,6 +21,7 @@ import { Upkeep } from "./scheduler/upkeep.ts";
 import type { Session } from "./sessions/session.ts";
 import { DependencyInstaller } from "./sessions/dependency-installer.ts";
 import { Sessions, type SessionRules } from "./sessions/sessions.ts";
+import { SqlAuditStore } from "./stores/audit-store.ts";
 import { SqlExecutionStore } from "./stores/execution-store.ts";
 import { SqlKeyStore } from "./stores/key-store.ts";
 import { SqlSessionStore } from "./stores/session-store.ts";
@@ -71,6 +72,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   const owner = `${hostname()}-${process.pid}-${newRequestId().slice(0, 8)}`;
 
   const sessionStore = new SqlSessionStore(sql);
+  const audit = new SqlAuditStore(sql);
   const executionStore = new SqlExecutionStore(sql);
   const templateStore = new SqlTemplateStore(sql);
   const keys = new Keys({ store: new SqlKeyStore(sql), clock, configured: config.apiKeys });
@@ -108,6 +110,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     bounds,
     templates: templateStore,
     installer,
+    audit,
     sandboxMade: (session, { sandbox }, ms) => {
       metrics.sandboxMade(ms / 1000, sandbox.pool === "hit");
       sessions.sandboxMade(session.id, sandbox.timing);
@@ -133,6 +136,9 @@ export async function startApp(config: Config, log: Log): Promise<App> {
     clock,
     rules: sessionRules(config),
     owner,
+    // Where no tunnel is needed, the executor decided.
+    decisions: async (id) =>
+      provisioner.openTunnel === undefined ? (await provisioner.executorOf(id)).audit(id) : audit.list(id),
     forgetFiles: async (session) => versions?.forget(session),
     created: () => metrics.sessionCreated(),
   });

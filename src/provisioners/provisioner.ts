@@ -1,4 +1,4 @@
-import type { Check, Executor, Layer, LayerRequest, SandboxState } from "../executor/protocol.ts";
+import type { Check, EgressDecision, Executor, Layer, LayerRequest, SandboxState } from "../executor/protocol.ts";
 import type { Session } from "../sessions/session.ts";
 import type { Template } from "../templates/template.ts";
 
@@ -10,6 +10,9 @@ export type Provisioned = {
   podName: string | null;
 };
 
+/** Where a session's connections leave. `closed` resolves, with the reason, when it carries nothing any more. */
+export type OpenTunnel = { readonly closed: Promise<string>; close(): void };
+
 /** Makes and finds the executors that hold sandboxes. Everything is named after the session id, so a repeat is harmless. */
 export interface Provisioner {
   /** Workspaces stay after their sandbox until they are deleted; else their versions must be kept elsewhere. */
@@ -18,6 +21,11 @@ export interface Provisioner {
   ensure(session: Session): Promise<Provisioned>;
   /** Finds or builds a layer where the session's sandbox is, or will be made. See Executor.ensureLayer. */
   ensureLayer(session: Session, request: LayerRequest): Promise<Layer>;
+  /**
+   * Lets the session's code reach what its rules allow, as long as it is open; `decided` hears each decision. Absent: the
+   * executor does that by itself, and keeps the audit log.
+   */
+  openTunnel?(session: Session, decided: (decision: EgressDecision) => void): Promise<OpenTunnel>;
   /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */
   executorOf(sessionId: string): Promise<Executor>;
   /** Throws `image_unknown` when no sandbox can be made of the image here. */

@@ -26,6 +26,8 @@ export type ReconcilerDeps = {
   storeFiles(session: Session): Promise<void>;
   /** Has the session reconciled again. */
   again(id: string): Promise<void>;
+  /** Called when a session begins to run. */
+  began(session: Session): void;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
   sandboxMade(session: Session, made: Provisioned, ms: number): void;
   /** Called when a running session had lost its sandbox and got a new one. */
@@ -86,7 +88,9 @@ export class SessionReconciler {
         updated_at: at.toISOString(),
       };
       if (!(await sessions.update(session.id, fields, ["creating"]))) return this.step(session.id);
-      this.#d.changes.notify(session.id, { ...session, ...fields });
+      const running = { ...session, ...fields };
+      this.#d.changes.notify(session.id, running);
+      this.#d.began(running);
     } catch (error) {
       if (!isRefusal(error) && !isLasting(error)) throw error;
       await this.#fail(session, error.code, error.message);

@@ -3,12 +3,14 @@ import type { Clock } from "../clock.ts";
 import type { Execution, ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
 import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
+import type { AuditStore } from "../sessions/audit.ts";
 import type { LifetimeBounds } from "../sessions/deadline.ts";
 import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
 import { isLive, leaseFrom, LIVE_STATUSES, type Lease, type Session, type SessionStore } from "../sessions/session.ts";
 import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
 import type { TemplateStore } from "../templates/template.ts";
 import { JournalRoom } from "./journal-room.ts";
+import { TunnelKeeper } from "./keep-tunnels.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
 import { WarmPoolKeeper } from "./warm-pools.ts";
 
@@ -36,6 +38,7 @@ export type SchedulerDeps = {
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;
   installer: DependencyInstaller;
+  audit: AuditStore;
   /** Stores the files of a session that has ended where they end with its sandbox, which is released then. */
   storeFiles(session: Session): Promise<void>;
   /** Called once a sandbox was made for a new session, with the milliseconds that it took. */
@@ -59,6 +62,7 @@ export class Scheduler implements Wakeups {
   readonly #followerDeps: FollowerDeps;
   readonly #journalRoom: JournalRoom;
   readonly #warmPools: WarmPoolKeeper;
+  readonly #tunnels: TunnelKeeper;
   /** Executions that this process follows, by id. */
   readonly #followed = new Map<string, { follower: ExecutionFollower; done: Promise<void> }>();
   readonly #steps = new Map<string, Promise<void>>();
@@ -72,9 +76,11 @@ export class Scheduler implements Wakeups {
     this.#reconciler = new SessionReconciler({
       ...deps,
       changes: deps.sessionChanges,
+      began: (session) => void this.#tunnels.hold(session),
       again: (id) => (this.#stopping.signal.aborted ? Promise.resolve() : this.#step(id, false)),
     });
     this.#journalRoom = new JournalRoom(deps);
+    this.#tunnels = new TunnelKeeper(deps);
     this.#warmPools = new WarmPoolKeeper(deps.templates, deps.provisioner);
     this.#followerDeps = {
       ...deps,
@@ -102,6 +108,7 @@ export class Scheduler implements Wakeups {
     for (const timer of this.#timers) clearInterval(timer);
     this.#stopping.abort();
     await Promise.allSettled([...this.#followed.values()].map(({ done }) => done));
+    await within(STEPS_WAIT_MS, this.#tunnels.stop());
     await this.handOver();
     await within(STEPS_WAIT_MS, Promise.allSettled([...this.#steps.values(), this.#resyncing]));
     await this.handOver();
@@ -170,6 +177,7 @@ export class Scheduler implements Wakeups {
     await Promise.all([this.#stepDue(now), this.#adoptUnowned(now)]);
     void this.#journalRoom.pass();
     await this.#compareSandboxes();
+    await this.#tunnels.resync();
     await this.#warmPools.resync();
   }
 
@@ -221,7 +229,7 @@ export class Scheduler implements Wakeups {
   /** Of what is followed alone: what this process owns but lost track of is found again when its lease has ended. */
   async #renew(): Promise<void> {
     try {
-      await this.#d.executions.renew([...this.#followed.keys()], this.#lease());
+      await Promise.all([this.#d.executions.renew([...this.#followed.keys()], this.#lease()), this.#tunnels.renew()]);
     } catch (error) {
       this.#d.log.warn("scheduler.renew_failed", { error });
     }

@@ -96,6 +96,10 @@ export interface SessionStore {
   releaseAll(owner: string | null): Promise<void>;
   /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at`. At most `limit`. */
   due(now: string, limit: number): Promise<string[]>;
+  /** Lets the owner's leases of these sessions end later, while they run. */
+  renew(ids: readonly string[], lease: Lease): Promise<void>;
+  /** Ids of running sessions that may connect to something and are leased to the owner or to nobody, in pages by id. */
+  idsToConnect(owner: string, now: string, afterId: string, limit: number): Promise<string[]>;
   /** Ids of all sessions in the given statuses, oldest first, in pages by id. */
   idsByStatus(statuses: readonly SessionStatus[], afterId: string, limit: number): Promise<string[]>;
   /** Of the `limit` oldest sessions after `after`, those that ended before `before`. */

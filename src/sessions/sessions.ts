@@ -78,6 +78,8 @@ export type SessionsDeps = {
   owner: string;
   /** Removes what is kept of the session's files beside its sandbox. Idempotent. */
   forgetFiles(session: Session): Promise<void>;
+  /** What was decided about a session's connections, newest first. */
+  decisions(id: string): Promise<EgressDecision[]>;
   /** Called for every session that was recorded. */
   created(session: Session): void;
 };
@@ -291,7 +293,7 @@ export class Sessions {
   /** What the session's proxy decided, newest first; kept until the session is deleted. */
   async audit(tenant: string, id: string): Promise<EgressDecision[]> {
     await this.get(tenant, id);
-    return (await this.#d.provisioner.executorOf(id)).audit(id);
+    return this.#d.decisions(id);
   }
 }
 

@@ -50,6 +50,7 @@ const COLUMNS = new Columns<Session>({
   preload_modules: "json",
 });
 
+const RENEWED_AT_ONCE = 64;
 /** Spelled as in the schema, whose partial index serves exactly this condition. */
 const LIVE = "status IN ('creating', 'running')";
 const SELECT = `SELECT ${COLUMNS.list()} FROM sessions`;
@@ -149,6 +150,23 @@ export class SqlSessionStore implements SessionStore {
     const sql = `SELECT id, seq FROM sessions WHERE status = 'creating' AND (lease_owner IS NULL OR lease_expires_at <= ?)
       UNION SELECT id, seq FROM sessions WHERE ${LIVE} AND expires_at <= ? ORDER BY seq${end.sql}`;
     const rows = await this.#sql.query(sql, [now, now, ...end.values]);
+    return rows.map((row) => row["id"] as string);
+  }
+
+  async renew(ids: readonly string[], lease: Lease): Promise<void> {
+    for (let i = 0; i < ids.length; i += RENEWED_AT_ONCE) {
+      // Filled up with nothing, so that it is one text for any number of them.
+      const some = Array.from({ length: RENEWED_AT_ONCE }, (_, j) => ids[i + j] ?? null);
+      const sql = `UPDATE sessions SET lease_expires_at = ? WHERE id IN (${marks(some)}) AND lease_owner = ? AND status = 'running'`;
+      await this.#sql.run(sql, [lease.expiresAt, ...some, lease.owner]);
+    }
+  }
+
+  async idsToConnect(owner: string, now: string, afterId: string, limit: number): Promise<string[]> {
+    const end = paging(this.#sql.dialect, { limit, offset: 0 });
+    const sql = `SELECT id FROM sessions WHERE status = 'running' AND network <> '[]' AND id > ?
+      AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires_at <= ?) ORDER BY id${end.sql}`;
+    const rows = await this.#sql.query(sql, [afterId, owner, now, ...end.values]);
     return rows.map((row) => row["id"] as string);
   }
 

@@ -60,6 +60,27 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(await stores.sessions.endedBefore(at(20), next ?? 0, at(20), 2)).toEqual({ items: ["c"], next: null });
     });
 
+    test("those that may connect are for who holds their lease, or for anybody when nobody does", async () => {
+      const lease = (owner: string, seconds: number) => ({ owner, expiresAt: at(seconds) });
+      const network = ["example.com"];
+      await insert({ id: "free", status: "running", network });
+      await insert({ id: "mute", status: "running", network: [] });
+      await insert({ id: "new", status: "creating", network });
+      await insert({ id: "over", status: "terminated", network });
+      for (const [id, owner] of [
+        ["mine", "a"],
+        ["other", "b"],
+      ] as const) {
+        await insert({ id, status: "running", network });
+        expect(await stores.sessions.claim(id, lease(owner, 10), at(0))).toBe(true);
+      }
+      expect(await stores.sessions.idsToConnect("a", at(5), "", 10)).toEqual(["free", "mine"]);
+      expect(await stores.sessions.idsToConnect("a", at(5), "free", 1)).toEqual(["mine"]);
+      await stores.sessions.renew(["mine", "other", "none"], lease("a", 20));
+      expect(await stores.sessions.idsToConnect("c", at(15), "", 10)).toEqual(["free", "other"]);
+      expect(await stores.sessions.idsToConnect("c", at(25), "", 10)).toEqual(["free", "mine", "other"]);
+    });
+
     test("a list is the tenant's own, newest first, filtered and in pages, with the total", async () => {
       await insert({ id: "a" });
       await insert({ id: "other", tenant: "else" });

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { AppError } from "../../src/errors.ts";
 import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
 import { SqlKeyStore } from "../../src/stores/key-store.ts";
+import { SqlAuditStore } from "../../src/stores/audit-store.ts";
 import { SqlSessionStore } from "../../src/stores/session-store.ts";
 import { UniqueViolation, type Sql } from "../../src/stores/sql.ts";
 import { SqlTemplateStore } from "../../src/stores/template-store.ts";
@@ -16,6 +17,7 @@ export function storesOn(sql: Sql): Omit<Stores, "close"> {
   return {
     templates: new SqlTemplateStore(sql),
     sessions: new SqlSessionStore(sql),
+    audit: new SqlAuditStore(sql),
     executions: new SqlExecutionStore(sql),
     keys: new SqlKeyStore(sql),
     upkeep: new SqlUpkeepStore(sql),

@@ -4,8 +4,10 @@ import type { ExecutionStore } from "../../src/executions/execution.ts";
 import type { KeyStore } from "../../src/keys/key.ts";
 import type { UpkeepStore } from "../../src/scheduler/upkeep.ts";
 import type { WarmPodStore } from "../../src/provisioners/warm-pod.ts";
+import type { AuditStore } from "../../src/sessions/audit.ts";
 import type { SessionStore } from "../../src/sessions/session.ts";
 import type { TemplateStore } from "../../src/templates/template.ts";
+import { auditStoreContract } from "./audit-store.ts";
 import { executionStoreContract } from "./execution-store.ts";
 import { at, keyRecord, sessionRecord, templateRecord } from "./records.ts";
 import { sessionStoreContract } from "./session-store.ts";
@@ -16,6 +18,7 @@ export type Stores = {
   templates: TemplateStore;
   sessions: SessionStore;
   executions: ExecutionStore;
+  audit: AuditStore;
   keys: KeyStore;
   upkeep: UpkeepStore;
   warmPods: WarmPodStore;
@@ -40,6 +43,7 @@ export function storesContract(name: string, open: () => Promise<Stores>): void 
   keyStoreContract(name, open);
   upkeepStoreContract(name, open);
   warmPodStoreContract(name, open);
+  auditStoreContract(name, open);
 }
 
 function templateStoreContract(name: string, open: () => Promise<Stores>): void {

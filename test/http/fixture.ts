@@ -13,6 +13,7 @@ import { DependencyInstaller } from "../../src/sessions/dependency-installer.ts"
 import { Sessions } from "../../src/sessions/sessions.ts";
 import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
 import { SqlKeyStore } from "../../src/stores/key-store.ts";
+import { SqlAuditStore } from "../../src/stores/audit-store.ts";
 import { SqlSessionStore } from "../../src/stores/session-store.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
 import { SqlTemplateStore } from "../../src/stores/template-store.ts";
@@ -84,6 +85,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     creatingTimeoutMs: 300_000,
     bounds,
     executionEnded: () => {},
+    audit: new SqlAuditStore(sql),
     corrected: () => {},
     storeFiles: () => Promise.resolve(),
     sandboxMade: () => {},
@@ -92,6 +94,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const sessions = new Sessions({
     installer,
     created: () => {},
+    decisions: () => executor.audit(),
     forgetFiles: () => Promise.resolve(),
     ...common,
     store: stores.sessions,

@@ -1,12 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
-import type { Check, Executor, Layer, LayerRequest, SandboxState } from "../../executor/protocol.ts";
+import type { HttpExecutor } from "../../executor/client.ts";
+import type { Check, EgressDecision, Executor, Layer, LayerRequest, SandboxState } from "../../executor/protocol.ts";
 import type { Log } from "../../log.ts";
 import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
-import type { Provisioned, Provisioner } from "../provisioner.ts";
+import type { OpenTunnel, Provisioned, Provisioner } from "../provisioner.ts";
 import { sandboxSpec } from "../sandbox-spec.ts";
 import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
@@ -113,7 +114,11 @@ export class KubernetesProvisioner implements Provisioner {
     return this.#executors.at(pod).ensureLayer(request);
   }
 
-  async executorOf(sessionId: string): Promise<Executor> {
+  async openTunnel(session: Session, decided: (decision: EgressDecision) => void): Promise<OpenTunnel> {
+    return (await this.executorOf(session.id)).openTunnel("sandbox", { allow: session.network }, decided);
+  }
+
+  async executorOf(sessionId: string): Promise<HttpExecutor> {
     this.#watch.checkFresh();
     const name = await this.#nameOf(sessionId);
     const pod = this.#watch.get(name);

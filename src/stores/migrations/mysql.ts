@@ -6,6 +6,7 @@ import templateNetwork from "./mysql/0004_template_network.sql" with { type: "te
 import upkeep from "./mysql/0005_upkeep.sql" with { type: "text" };
 import templateTimeout from "./mysql/0006_template_timeout.sql" with { type: "text" };
 import warmPods from "./mysql/0007_warm_pods.sql" with { type: "text" };
+import egressDecisions from "./mysql/0008_egress_decisions.sql" with { type: "text" };
 
 /** Each of its statements can run again, because a server commits them one by one. */
 export const MYSQL_MIGRATIONS: readonly Migration[] = [
@@ -16,4 +17,5 @@ export const MYSQL_MIGRATIONS: readonly Migration[] = [
   { version: 5, name: "upkeep", sql: upkeep },
   { version: 6, name: "template_timeout", sql: templateTimeout },
   { version: 7, name: "warm_pods", sql: warmPods },
+  { version: 8, name: "egress_decisions", sql: egressDecisions },
 ];
