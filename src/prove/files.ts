@@ -39,6 +39,17 @@ if hits: escaped(hits)`,
   ),
   python(
     GROUP,
+    "list-layers",
+    "names of other sessions' packages are out of sight",
+    `
+try: found = os.listdir("/.layers")
+except OSError as error: tried(error)
+else:
+    tried()
+    escaped(found)`,
+  ),
+  python(
+    GROUP,
     "host-environment",
     "the service's environment is out of sight",
     `

@@ -43,9 +43,11 @@ export class LayerStore {
     this.#index = join(dataDir, "layer-index");
     this.#limitBytes = limitBytes;
     mkdirSync(this.#dir, { recursive: true });
-    chmodSync(this.#dir, 0o711);
     mkdirSync(this.#index, { recursive: true, mode: 0o700 });
+    chmodSync(this.#dir, 0o711);
     this.#removeUnknown();
+    // Sandboxes of an executor that is not root are the same user, and must not list the names either.
+    chmodSync(this.#dir, 0o311);
   }
 
   /** The layer of a digest, used now; null when there is none. */
