@@ -185,7 +185,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   const server = createServer({
     sessions,
     executions,
-    workspaces: new Workspaces({ sessions, provisioner, objects: home.objects, versions }),
+    workspaces: new Workspaces({ ...stored, sessions, provisioner, versions }),
     templates,
     keys,
     vitals,

@@ -6,7 +6,7 @@ import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
 import { boundedText, refusalOf, unavailable } from "./answer.ts";
-import { FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
+import { BODY_LENGTH, FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   Check,
   EgressDecision,
@@ -158,7 +158,11 @@ export class HttpExecutor implements Executor {
     const { status, headers: answered } = response;
     const [file, start, end] = answered.get(FILE_HANDLE)?.split(" ") ?? [];
     // An executor elsewhere is in a container of somebody's image: it may not name files of this host.
-    if (file === undefined || !isLocal) return { status, headers: answered, body: response.body };
+    if (file === undefined || !isLocal) {
+      const length = answered.get(BODY_LENGTH);
+      if (length !== null) answered.set("Content-Length", length);
+      return { status, headers: answered, body: response.body };
+    }
     answered.set("Content-Length", String(Number(end) - Number(start)));
     return { status, headers: answered, body: Bun.file(file).slice(Number(start), Number(end)) };
   }

@@ -1,7 +1,7 @@
 import { closeSync, read, type Stats } from "node:fs";
 import { promisify } from "node:util";
 import { partOf } from "./byte-range.ts";
-import { FILE_HANDLE, HANDED_OVER_MS, LOCAL_READER } from "./protocol.ts";
+import { BODY_LENGTH, FILE_HANDLE, HANDED_OVER_MS, LOCAL_READER } from "./protocol.ts";
 
 const readAt = promisify(read);
 const BLOCK_BYTES = 256 * 1024;
@@ -31,7 +31,8 @@ export function fileResponse(
       headers: { ...part.headers, "Content-Length": "0", [FILE_HANDLE]: handle },
     });
   }
-  return new Response(bodyOf(fd, start, end, signal), { status, headers: part.headers });
+  const sent = { ...part.headers, [BODY_LENGTH]: String(end - start) };
+  return new Response(bodyOf(fd, start, end, signal), { status, headers: sent });
 }
 
 /**

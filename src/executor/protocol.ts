@@ -210,6 +210,9 @@ export type FileEntry = {
  */
 export type FileRead = { status: number; headers: Headers; body: Blob | ReadableStream<Uint8Array> | null };
 
+/** The Content-Length of a streamed body, which Bun.serve sends without it. */
+export const BODY_LENGTH = "x-sandbox-length";
+
 /**
  * Names an open file to a peer on the same host: `<path> <start> <end>`. The descriptor stays open for HANDED_OVER_MS. Sent
  * instead of the body when the request has LOCAL_READER.

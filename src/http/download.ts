@@ -3,7 +3,9 @@ import type { Workspaces } from "../workspaces/workspaces.ts";
 import { attachment } from "./content-disposition.ts";
 import type { Answer, Exchange, Reply } from "./endpoint.ts";
 import { ErrorWithHeaders } from "./errors.ts";
+import { PresignedView } from "./presign.ts";
 import { Bytes } from "./schemas.ts";
+import { sizedBody } from "./sized-body.ts";
 import { baseName } from "./workspace-path.ts";
 
 /** What is passed on of the caller's headers, and of the answer's. */
@@ -13,7 +15,10 @@ const ANSWERED = ["content-length", "content-range", "accept-ranges", "etag", "l
 const bytes = { "application/octet-stream": { schema: Bytes } };
 
 export const downloadAnswers: Record<number, Answer> = {
-  200: { description: "The bytes.", content: bytes },
+  200: {
+    description: "The bytes; with `presign`, where anybody can get them.",
+    content: { ...bytes, "application/json": { schema: PresignedView } },
+  },
   206: { description: "The bytes of the range.", content: bytes },
   304: { description: "The file is the one that the caller has." },
 };
@@ -45,7 +50,11 @@ export async function download(
   for (const [name, value] of only(ANSWERED, file.headers)) headers[name] = value;
   const hasBody = method === "GET" && file.status !== 304 && file.body !== null;
   if (!hasBody) await drop(file.body);
-  return { status: file.status, headers, ...(hasBody && file.body !== null ? { stream: file.body } : {}) };
+  if (!hasBody || file.body === null) return { status: file.status, headers };
+  const length = Number(file.headers.get("content-length") ?? Number.NaN);
+  if (file.body instanceof Blob || !Number.isSafeInteger(length))
+    return { status: file.status, headers, stream: file.body };
+  return { status: file.status, headers, stream: await sizedBody(file.body, length, request.signal) };
 }
 
 async function drop(body: FileRead["body"]): Promise<void> {

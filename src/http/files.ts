@@ -7,6 +7,7 @@ import { tooLarge } from "./body.ts";
 import { download, downloadAnswers } from "./download.ts";
 import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
 import { boundaryOf, openPart } from "./multipart.ts";
+import { presign } from "./presign.ts";
 import { BODY_ERRORS, Bytes, Instant, jsonAnswer, oneOf, SessionId } from "./schemas.ts";
 import { baseName, checkPath, decodePath } from "./workspace-path.ts";
 
@@ -140,8 +141,7 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
       errors: [...PATH_ERRORS, "range_not_satisfiable", "not_implemented"],
       async handle(call) {
         const path = decodePath(call.params["*"]);
-        if (call.query.presign === true)
-          throw new AppError("not_implemented", "this server's object store has no presigned URLs");
+        if (call.query.presign === true) return presign(workspaces, call, call.params.session_id, path);
         return download(workspaces, call, call.params.session_id, path, method);
       },
     }),

@@ -15,6 +15,8 @@ export type WorkspacesDeps = {
   objects: Objects;
   /** Null where workspaces stay by themselves until they are deleted. */
   versions: WorkspaceVersions | null;
+  /** How long what was stored for a URL alone stays in the store. */
+  graceMs: number;
 };
 
 /** A file in the object store, as anybody can download it until `expiresAt`. */
@@ -23,6 +25,8 @@ export type PresignedFile = { url: string; expiresAt: Date; size: number };
 /** How long a call waits for a session's sandbox, at its start and when it was lost. */
 const READY_MS = 30_000;
 const ASK_MS = 2000;
+/** How long a URL of the object store works. */
+const URL_MS = 3600_000;
 const RETRY_MS = 100;
 
 /**
@@ -108,22 +112,16 @@ export class Workspaces {
     return (await this.#sourceOf(session)).readFile(sessionId, path, method, headers, signal);
   }
 
-  /**
-   * A URL from which anybody can download the file as it is now, for `expiresS` seconds. `not_implemented` where the object
-   * store gives no URLs.
-   */
-  async presign(
-    tenant: string,
-    sessionId: string,
-    path: string,
-    options: { expiresS: number; contentDisposition: string },
-  ): Promise<PresignedFile> {
+  /** A URL from which anybody can download the file as it is now. `not_implemented` where the object store gives none. */
+  async presign(tenant: string, sessionId: string, path: string, contentDisposition: string): Promise<PresignedFile> {
     const session = await this.#settled(tenant, sessionId);
     if (!this.#d.objects.givesUrls)
       throw new AppError("not_implemented", "this server's object store has no presigned URLs");
     const { sha256, size } = await this.#stored(session, path);
-    const expiresAt = new Date(Date.now() + options.expiresS * 1000);
-    const url = await this.#d.objects.presign(sha256, { ...options, contentType: "application/octet-stream" });
+    const expiresS = Math.max(1, Math.floor(Math.min(URL_MS, this.#d.graceMs / 2) / 1000));
+    const expiresAt = new Date(Date.now() + expiresS * 1000);
+    const contentType = "application/octet-stream";
+    const url = await this.#d.objects.presign(sha256, { expiresS, contentType, contentDisposition });
     if (url === null) throw new AppError("internal", "a stored file is not in the store");
     return { url, expiresAt, size };
   }

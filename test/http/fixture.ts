@@ -129,7 +129,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const deps: ServerDeps = {
     sessions,
     executions,
-    workspaces: new Workspaces({ sessions, provisioner, objects: NO_OBJECTS, versions: null }),
+    workspaces: new Workspaces({ sessions, provisioner, objects: NO_OBJECTS, versions: null, graceMs: 60_000 }),
     templates,
     keys: new Keys({ store: new SqlKeyStore(sql), clock, configured: options.apiKeys ?? [] }),
     vitals: {
