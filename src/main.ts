@@ -20,6 +20,14 @@ const COMMANDS: Record<string, Command> = {
     about: "import, list and remove root file systems",
     load: async () => (await import("./cli/images.ts")).imagesCommand,
   },
+  backup: {
+    about: "write all that the service keeps into one file",
+    load: async () => (await import("./cli/backup.ts")).backupCommand,
+  },
+  restore: {
+    about: "read a backup into a new data directory",
+    load: async () => (await import("./cli/restore.ts")).restoreCommand,
+  },
   openapi: {
     about: "print the API's OpenAPI document",
     load: async () => (await import("./cli/openapi.ts")).openapiCommand,

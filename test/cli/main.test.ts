@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { version } from "../../package.json";
 import { command, startUnread } from "./command.ts";
 
-const COMMANDS = ["serve", "run", "doctor", "keys", "images", "openapi", "executor"];
+const COMMANDS = ["serve", "run", "doctor", "keys", "images", "backup", "restore", "openapi", "executor"];
 
 describe("help and version", () => {
   test("--version names the release and the commit", async () => {
