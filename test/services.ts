@@ -23,15 +23,22 @@ const MINIO = find(
   "go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
 );
 
+const MC = find("mc", [join(homedir(), "go/bin"), join(homedir(), ".cache/sandbox-lab/cache/bin")], "MinIO's client");
+const DUMP = find("mariadb-dump", [], "apt-get install mariadb-client");
+
 const PROMETHEUS = find(
   "prometheus",
   [join(homedir(), ".cache/sandbox-tests/prometheus/usr/bin")],
   "bash .ci/setup --tests",
 );
 
+/** The tools that back up MariaDB and MinIO. */
+export const backupTools = { mc: MC.path ?? "mc", mariadbDump: DUMP.path ?? "mariadb-dump" };
+
 /** The reason why tests with the service can't run here, for their names; null when they can. */
 export const mariaDbMissing = MARIADB.path === null ? MARIADB.missing : null;
 export const prometheusMissing = PROMETHEUS.path === null ? PROMETHEUS.missing : null;
+export const backupToolsMissing = [MC, DUMP].find(({ path }) => path === null)?.missing ?? null;
 export const minioMissing = MINIO.path === null ? MINIO.missing : null;
 
 async function freePort(): Promise<number> {
