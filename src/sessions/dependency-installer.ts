@@ -33,7 +33,10 @@ export class DependencyInstaller {
    * Installs what is wanted and answers the session with it. The packages of before stay when it fails, with an AppError
    * that the row then shows too, unless the executor could not be asked (503, 429): the row's status is what it was then.
    */
-  async install(session: Session, wanted: Installation): Promise<Session> {
+  async install(session: Session, installation: Installation): Promise<Session> {
+    // Nothing else of it, since it may be all of a session as it was when the installation began.
+    const { requested_dependencies, python_package_index_url, install_timeout } = installation;
+    const wanted = { requested_dependencies, python_package_index_url, install_timeout };
     if (this.#running.has(session.id))
       throw new AppError("install_in_progress", "an installation of this session is running");
     this.#running.add(session.id);
