@@ -33,8 +33,15 @@ export type ExecutorAddress = { unix: string } | PodAddress;
 /** `indexUrl`: the package index of those who name none. */
 export type PodAddress = { url: string; token: string; indexUrl: string };
 
-/** Both output streams of a record, escaped. */
-const MAX_JSON_BYTES = 128 * 1024 ** 2;
+const MEBIBYTE = 1024 ** 2;
+/** What the answers of an executor in a Pod may have at most, whoever gives them. */
+const MAX_ANSWER_BYTES = MEBIBYTE;
+const MAX_LIST_BYTES = 8 * MEBIBYTE;
+/** Both output streams of a record, escaped; and the names of a workspace's files. */
+const MAX_BULK_BYTES = 128 * MEBIBYTE;
+/** How long it may take to answer what needs no program to run. */
+const ANSWER_MS = 30_000;
+const BULK_MS = 120_000;
 
 type Call = {
   method?: string;
@@ -42,6 +49,9 @@ type Call = {
   body?: ReadableStream<Uint8Array> | string;
   headers?: Headers;
   signal?: AbortSignal | undefined;
+  /** In a Pod, milliseconds until the whole answer must be there; absent: as long as it takes. */
+  withinMs?: number | undefined;
+  maxBytes?: number;
 };
 
 /** An executor in another process, over HTTP (protocol.ts). */
@@ -59,7 +69,7 @@ export class HttpExecutor implements Executor {
   }
 
   health(signal?: AbortSignal): Promise<ExecutorHealth> {
-    return this.#json("/health", { signal });
+    return this.#json("/health", { signal, withinMs: ANSWER_MS });
   }
 
   isolation(): Promise<Check[]> {
@@ -67,28 +77,28 @@ export class HttpExecutor implements Executor {
   }
 
   listSandboxes(): Promise<SandboxState[]> {
-    return this.#json("/sandboxes");
+    return this.#json("/sandboxes", { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
   }
 
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState> {
-    return this.#json(`/sandboxes/${id}`, { method: "PUT", json: spec });
+    return this.#json(`/sandboxes/${id}`, { method: "PUT", json: spec, withinMs: ANSWER_MS });
   }
 
   async setPools(pools: readonly PoolSpec[]): Promise<void> {
-    await this.#call("/pools", { method: "PUT", json: pools });
+    await this.#tell("/pools", { method: "PUT", json: pools });
   }
 
   async deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
     const workspace = options.deleteWorkspace ? "delete" : "keep";
-    await this.#call(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
+    await this.#tell(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
   }
 
   async setLayers(id: string, layers: readonly string[]): Promise<void> {
-    await this.#call(`/sandboxes/${id}/layers`, { method: "PUT", json: layers });
+    await this.#tell(`/sandboxes/${id}/layers`, { method: "PUT", json: layers });
   }
 
   audit(sandboxId: string): Promise<EgressDecision[]> {
-    return this.#json(`/sandboxes/${sandboxId}/audit`);
+    return this.#json(`/sandboxes/${sandboxId}/audit`, { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
   }
 
   /** In a Pod the build reaches its index through a tunnel of its own, and nothing else. */
@@ -98,7 +108,9 @@ export class HttpExecutor implements Executor {
     const rules = indexRules(indexUrl, indexUrl === this.#pod.indexUrl);
     const tunnel = await this.openTunnel("layers", rules, () => {});
     try {
-      return checkedLayer(await this.#json("/layers", { method: "POST", json: { ...request, indexUrl } }));
+      const withinMs = request.timeoutMs + BULK_MS;
+      const json = { ...request, indexUrl };
+      return checkedLayer(await this.#json("/layers", { method: "POST", json, withinMs, maxBytes: MAX_LIST_BYTES }));
     } finally {
       tunnel.close();
     }
@@ -125,11 +137,11 @@ export class HttpExecutor implements Executor {
   }
 
   output(id: string): Promise<ExecutionOutput> {
-    return this.#json(`/executions/${id}/output`);
+    return this.#json(`/executions/${id}/output`, { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES });
   }
 
   async cancel(id: string): Promise<void> {
-    await this.#call(`/executions/${id}/cancel`, { method: "POST" });
+    await this.#tell(`/executions/${id}/cancel`, { method: "POST" });
   }
 
   surplusJournals(): Promise<JournalName[]> {
@@ -137,12 +149,18 @@ export class HttpExecutor implements Executor {
   }
 
   async deleteExecution(id: string, sandboxId: string): Promise<void> {
-    await this.#call(`/executions/${id}?sandbox=${sandboxId}`, { method: "DELETE" });
+    await this.#tell(`/executions/${id}?sandbox=${sandboxId}`, { method: "DELETE" });
   }
 
-  listFiles(sandboxId: string, path: string, options: { recursive: boolean; limit: number }): Promise<FileEntry[]> {
+  async listFiles(
+    sandboxId: string,
+    path: string,
+    options: { recursive: boolean; limit: number },
+  ): Promise<FileEntry[]> {
     const query = new URLSearchParams({ path, recursive: String(options.recursive), limit: String(options.limit) });
-    return this.#json(`/sandboxes/${sandboxId}/files?${query.toString()}`);
+    const call = { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES };
+    const files = await this.#json<FileEntry[]>(`/sandboxes/${sandboxId}/files?${query.toString()}`, call);
+    return files.slice(0, options.limit);
   }
 
   async readFile(
@@ -177,40 +195,46 @@ export class HttpExecutor implements Executor {
   }
 
   async removeFile(sandboxId: string, path: string): Promise<void> {
-    await this.#call(filePath(sandboxId, path), { method: "DELETE" });
+    await this.#tell(filePath(sandboxId, path), { method: "DELETE" });
   }
 
   async moveFile(sandboxId: string, from: string, to: string): Promise<void> {
-    await this.#call(`/sandboxes/${sandboxId}/files/move`, { method: "POST", json: { from, to } });
+    await this.#tell(`/sandboxes/${sandboxId}/files/move`, { method: "POST", json: { from, to } });
   }
 
   async makeDirectory(sandboxId: string, path: string): Promise<void> {
-    await this.#call(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
+    await this.#tell(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
   }
 
   async tree(sandboxId: string, options: TreeOptions): Promise<WorkspaceTree | null> {
     const query = new URLSearchParams({ known: options.known ?? "", max_bytes: String(options.maxBytes) });
     const response = await this.#call(`/sandboxes/${sandboxId}/tree?${query.toString()}`, { signal: options.signal });
-    return response.status === 304 ? null : this.#read(response);
+    return response.status === 304 ? null : this.#read(response, MAX_BULK_BYTES);
   }
 
   async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {
-    await this.#call(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive });
+    await this.#tell(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive, withinMs: undefined });
   }
 
   /** Asks the executor to end all of its sandboxes and itself. */
   async shutdown(): Promise<void> {
-    await this.#call("/shutdown", { method: "POST" });
+    await this.#tell("/shutdown", { method: "POST" });
   }
 
   async #json<T>(path: string, call: Call = {}): Promise<T> {
-    return this.#read(await this.#call(path, call));
+    return this.#read(await this.#call(path, call), call.maxBytes ?? MAX_ANSWER_BYTES);
   }
 
-  async #read<T>(response: Response): Promise<T> {
+  /** A call whose answer says nothing but that it was done. */
+  async #tell(path: string, call: Call): Promise<void> {
+    const { body } = await this.#call(path, { withinMs: ANSWER_MS, ...call });
+    await body?.cancel();
+  }
+
+  async #read<T>(response: Response, maxBytes: number): Promise<T> {
     try {
       return (
-        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, MAX_JSON_BYTES))
+        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, maxBytes))
       ) as T;
     } catch (error) {
       throw unavailable(error);
@@ -224,6 +248,7 @@ export class HttpExecutor implements Executor {
     if (requestId !== undefined) headers.set(REQUEST_ID_HEADER, requestId);
     if (this.#authorization !== null) headers.set("Authorization", this.#authorization);
     const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
+    const { signal = this.#limit(call) } = call;
     let response: Response;
     try {
       response = await fetch(this.#base + path, {
@@ -234,7 +259,7 @@ export class HttpExecutor implements Executor {
         // An execution may be silent for an hour.
         timeout: false,
         ...(body === undefined ? {} : { body }),
-        ...(call.signal === undefined ? {} : { signal: call.signal }),
+        ...(signal === undefined ? {} : { signal }),
       });
     } catch (error) {
       call.signal?.throwIfAborted();
@@ -242,6 +267,11 @@ export class HttpExecutor implements Executor {
     }
     if (response.ok || response.status === 304 || also.includes(response.status)) return response;
     throw await refusalOf(response);
+  }
+
+  /** An executor on this host is the host's own, and a slow one is waited for. */
+  #limit({ withinMs }: Call): AbortSignal | undefined {
+    return this.#pod === null || withinMs === undefined ? undefined : AbortSignal.timeout(withinMs);
   }
 
   /** The body, with a connection that breaks as `executor_unavailable`. */

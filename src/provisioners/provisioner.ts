@@ -17,8 +17,8 @@ export type OpenTunnel = { readonly closed: Promise<string>; close(): void };
 export interface Provisioner {
   /** Workspaces stay after their sandbox until they are deleted; else their versions must be kept elsewhere. */
   readonly keepsWorkspaces: boolean;
-  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx or `isLasting` means that it won't. */
-  ensure(session: Session): Promise<Provisioned>;
+  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx or `isLasting` means that it won't. The signal ends the waiting alone: what was begun goes on. */
+  ensure(session: Session, signal?: AbortSignal): Promise<Provisioned>;
   /** Finds or builds a layer where the session's sandbox is, or will be made. See Executor.ensureLayer. */
   ensureLayer(session: Session, request: LayerRequest): Promise<Layer>;
   /**
@@ -28,6 +28,8 @@ export interface Provisioner {
   openTunnel?(session: Session, decided: (decision: EgressDecision) => void): Promise<OpenTunnel>;
   /** The executor that keeps (or kept) the session's sandbox, workspace and journals. */
   executorOf(sessionId: string): Promise<Executor>;
+  /** Why what kept the session's sandbox was lost after `since`, for people; null when nothing is known. Absent: never known. */
+  lossOf?(sessionId: string, since: Date): Promise<string | null>;
   /** Throws `image_unknown` when no sandbox can be made of the image here. */
   checkImage(imageUrl: string): Promise<void>;
   /** Starts sandboxes of these templates ahead, `warm_pool_size` of each, and no others. Absent: it keeps none. */

@@ -9,7 +9,7 @@ import {
   type ExecutionFields,
   type ExecutionStore,
 } from "../executions/execution.ts";
-import { readJournal, type JournalEntry } from "../executions/journal-entry.ts";
+import { JournalFault, readJournal, type JournalEntry } from "../executions/journal-entry.ts";
 import type { ExecutionOutput, ExecutionRequest, Executor } from "../executor/protocol.ts";
 import type { Log } from "../log.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
@@ -32,6 +32,8 @@ export type FollowerDeps = {
 
 /** An executor that can't be reached for this long is lost, and its executions with it (contract: within 20 s). */
 const LOST_AFTER_MS = 12_000;
+/** How long after its limit a program that runs may stay without an end: its executor ends it within a second. */
+const OVERDUE_MS = 30_000;
 const RETRY_MS = 100;
 const STORE_RETRY_MS = 500;
 const SESSION_RECHECK_MS = 500;
@@ -46,12 +48,19 @@ export class ExecutionFollower {
   #collector = new OutcomeCollector();
   #accepted: boolean;
   #lostSince: number | null = null;
+  /** The furthest entry that was read. */
+  #reached = 0;
+  /** Aborts when the program should have been ended long ago. */
+  readonly #overdue = new AbortController();
+  readonly #reading: AbortSignal;
+  #mustEndTimer: ReturnType<typeof setTimeout> | undefined;
   #storing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(deps: FollowerDeps, execution: Execution, signal: AbortSignal) {
     this.#d = deps;
     this.#execution = execution;
     this.#signal = signal;
+    this.#reading = AbortSignal.any([signal, this.#overdue.signal]);
     this.#accepted = execution.status === "running";
   }
 
@@ -74,6 +83,7 @@ export class ExecutionFollower {
       await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
     }
     clearTimeout(this.#storing);
+    clearTimeout(this.#mustEndTimer);
   }
 
   /** True when the row says how the execution ended. */
@@ -107,11 +117,11 @@ export class ExecutionFollower {
     const executor = await this.#d.provisioner.executorOf(session.id);
     const { id } = this.#execution;
     this.#collector = new OutcomeCollector();
+    if (this.#execution.status === "running") this.#mustEnd();
     const stream = this.#accepted
-      ? await executor.journal(id, 0, this.#signal)
-      : await executor.execute(id, requestOf(this.#execution, session), this.#signal);
+      ? await executor.journal(id, 0, this.#reading)
+      : await executor.execute(id, requestOf(this.#execution, session), this.#reading);
     this.#accepted = true;
-    this.#lostSince = null;
     for await (const batch of readJournal(stream)) {
       this.#take(batch);
       if (this.#collector.outcome !== null) {
@@ -119,11 +129,24 @@ export class ExecutionFollower {
         return true;
       }
     }
-    return false;
+    throw new AppError("executor_unavailable", "the journal has no end");
+  }
+
+  /** Counted from when this process first sees it run: an executor's own clock is no evidence. */
+  #mustEnd(): void {
+    const ms = this.#execution.timeout * 1000 + OVERDUE_MS;
+    this.#mustEndTimer ??= setTimeout(() => this.#overdue.abort(), ms);
   }
 
   #take(batch: JournalEntry[]): void {
-    for (const entry of batch) this.#collector.add(entry);
+    try {
+      for (const entry of batch) this.#collector.add(entry);
+    } catch (error) {
+      throw error instanceof JournalFault ? error : new JournalFault("an entry is not what it says", error);
+    }
+    // What comes again is no sign of life.
+    if (this.#collector.lastSeq > this.#reached) this.#lostSince = null;
+    this.#reached = Math.max(this.#reached, this.#collector.lastSeq);
     const startedAt = this.#collector.startedAt;
     if (this.#collector.outcome !== null || startedAt === null || this.#execution.status === "running") return;
     this.#started(startedAt);
@@ -131,6 +154,7 @@ export class ExecutionFollower {
 
   /** Tells this process at once, and the row unless the execution ends before that is worth the writing. */
   #started(at: string): void {
+    this.#mustEnd();
     const fields = { status: "running", started_at: at, journaled: true } as const;
     Object.assign(this.#execution, fields);
     this.#d.executionChanges.notify(this.#execution.id, this.#execution);
@@ -179,14 +203,23 @@ export class ExecutionFollower {
       await this.#d.reconcile(session.id);
       return false;
     }
-    if ((code === "executor_unavailable" || code === "internal") && this.#withinGrace()) return false;
+    const isBroken = error instanceof JournalFault || this.#overdue.signal.aborted;
+    if (!isBroken && (code === "executor_unavailable" || code === "internal") && this.#withinGrace()) return false;
     const now = this.#d.clock.now();
     const refused = !this.#accepted && error instanceof AppError && error.status < 500 && code !== "session_not_found";
     const fields = refused
       ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
-      : lostFields(this.#execution, "crashed", "executor_lost", "the executor was lost", now, this.#collector.lastSeq);
+      : lostFields(this.#execution, "crashed", "executor_lost", await this.#whyLost(error), now, this.#reached);
     await this.#store(fields);
     return true;
+  }
+
+  async #whyLost(error: unknown): Promise<string> {
+    if (error instanceof JournalFault) return `the executor can't be trusted: ${error.message}`;
+    if (this.#overdue.signal.aborted) return "the executor did not end it at its limit";
+    const since = new Date(this.#execution.created_at);
+    const loss = (await this.#d.provisioner.lossOf?.(this.#execution.session_id, since)) ?? null;
+    return loss === null ? "the executor was lost" : `the executor was lost: ${loss}`;
   }
 
   #withinGrace(): boolean {

@@ -1,6 +1,7 @@
 import type { Execution, ExecutionFields } from "../executions/execution.ts";
 import type { JournalEntry } from "../executions/journal-entry.ts";
 import { checkedJson, memberOf, type RawJson } from "../json-text.ts";
+import { checkedInstant, checkedOutcome } from "./checked-outcome.ts";
 import type { EndReason, ExecutionOutput, Outcome, OutputPayload, TerminalStatus } from "../executor/protocol.ts";
 
 /** Output kept while following, in UTF-16 units a stream; past it the whole is fetched from the executor at the end. */
@@ -23,8 +24,8 @@ export class OutcomeCollector {
       case "stderr":
         return this.#addOutput(entry.type, entry.json);
       case "status": {
-        const { status, at } = JSON.parse(entry.json) as { status: string; at: string };
-        if (status === "running") this.startedAt = at;
+        const { status, at } = JSON.parse(entry.json) as { status: unknown; at: unknown };
+        if (status === "running") this.startedAt = checkedInstant(at);
         return;
       }
       case "result":
@@ -33,7 +34,7 @@ export class OutcomeCollector {
         this.#returnValue = memberOf(entry.json, "return_value");
         return;
       case "end":
-        this.outcome = JSON.parse(entry.json) as Outcome;
+        this.outcome = checkedOutcome(JSON.parse(entry.json));
     }
   }
 
@@ -45,7 +46,8 @@ export class OutcomeCollector {
       this.#stdout = this.#stderr = "";
       return;
     }
-    const { text } = JSON.parse(json) as OutputPayload;
+    const { text } = JSON.parse(json) as Partial<OutputPayload>;
+    if (typeof text !== "string") throw new TypeError("output without a text");
     if (stream === "stdout") this.#stdout += text;
     else this.#stderr += text;
   }

@@ -37,6 +37,8 @@ export type ReconcilerDeps = {
 /** Pause before an installation that the executor could not take is tried again. */
 const INSTALL_RETRY_MS = 2000;
 
+type StepOptions = { sandboxLost?: boolean; filesGo?: boolean; signal?: AbortSignal };
+
 /** One level-triggered step: compares a session's row with its sandbox and brings the two together. Safe to repeat. */
 export class SessionReconciler {
   readonly #d: ReconcilerDeps;
@@ -47,18 +49,18 @@ export class SessionReconciler {
 
   /**
    * `sandboxLost`: its sandbox is known to be gone, so a running session gets a new one on the same workspace. `filesGo`: the
-   * files of one that has ended need not be kept.
+   * files of one that has ended need not be kept. The signal ends the waiting for a sandbox.
    */
-  async step(id: string, sandboxLost = false, filesGo = false): Promise<void> {
+  async step(id: string, { sandboxLost = false, filesGo = false, signal }: StepOptions = {}): Promise<void> {
     const session = await this.#d.sessions.get(id);
     if (session === null) return;
-    if (session.status === "creating") return this.#create(session);
+    if (session.status === "creating") return this.#create(session, signal);
     if (session.status !== "running") return this.#release(session, filesGo);
     if (Date.parse(session.expires_at) <= this.#d.clock.now().getTime()) return this.#expire(session);
-    if (sandboxLost) await this.#recover(session);
+    if (sandboxLost) await this.#recover(session, signal);
   }
 
-  async #create(session: Session): Promise<void> {
+  async #create(session: Session, signal?: AbortSignal): Promise<void> {
     const { sessions, clock, provisioner } = this.#d;
     const now = clock.now();
     const lease = leaseFrom(now, this.#d.owner, this.#d.leaseMs);
@@ -74,7 +76,7 @@ export class SessionReconciler {
     }
     try {
       const startedMs = performance.now();
-      const made = await provisioner.ensure(session);
+      const made = await provisioner.ensure(session, signal);
       this.#d.sandboxMade(session, made, performance.now() - startedMs);
       const at = clock.now();
       const fields = {
@@ -136,10 +138,10 @@ export class SessionReconciler {
     }
   }
 
-  async #recover(session: Session): Promise<void> {
+  async #recover(session: Session, signal?: AbortSignal): Promise<void> {
     this.#d.log.warn("session.recovering", { session_id: session.id });
     try {
-      await this.#d.provisioner.ensure(session);
+      await this.#d.provisioner.ensure(session, signal);
       this.#d.corrected("sandbox_remade");
     } catch (error) {
       if (!isRefusal(error)) throw error;

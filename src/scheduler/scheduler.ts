@@ -65,7 +65,8 @@ export class Scheduler implements Wakeups {
   readonly #tunnels: TunnelKeeper;
   /** Executions that this process follows, by id. */
   readonly #followed = new Map<string, { follower: ExecutionFollower; done: Promise<void> }>();
-  readonly #steps = new Map<string, Promise<void>>();
+  /** Of each session the last step, and what ends its waiting and that of those before it. */
+  readonly #steps = new Map<string, { done: Promise<void>; waiting: AbortController }>();
   readonly #stopping = new AbortController();
   #isDraining = false;
   #timers: ReturnType<typeof setInterval>[] = [];
@@ -110,7 +111,10 @@ export class Scheduler implements Wakeups {
     await Promise.allSettled([...this.#followed.values()].map(({ done }) => done));
     await within(STEPS_WAIT_MS, this.#tunnels.stop());
     await this.handOver();
-    await within(STEPS_WAIT_MS, Promise.allSettled([...this.#steps.values(), this.#resyncing]));
+    await within(
+      STEPS_WAIT_MS,
+      Promise.allSettled([...[...this.#steps.values()].map(({ done }) => done), this.#resyncing]),
+    );
     await this.handOver();
   }
 
@@ -126,6 +130,7 @@ export class Scheduler implements Wakeups {
   }
 
   async session(id: string, { filesGo }: { filesGo: boolean } = { filesGo: false }): Promise<void> {
+    await this.#stopWaiting(id);
     await this.#step(id, false, filesGo);
     const row = await this.#d.sessions.get(id);
     if (row === null || isLive(row)) return;
@@ -150,17 +155,29 @@ export class Scheduler implements Wakeups {
     return this.#followed.get(id)?.follower.execution;
   }
 
+  /** A step that waits for the sandbox of a session that has ended meanwhile waits no longer. */
+  async #stopWaiting(id: string): Promise<void> {
+    const step = this.#steps.get(id);
+    if (step === undefined) return;
+    const row = await this.#d.sessions.get(id);
+    if (row === null || !isLive(row)) step.waiting.abort();
+  }
+
   /** Steps of one session never overlap; a failed one is logged and found again by the resync. */
   #step(id: string, sandboxLost: boolean, filesGo = false): Promise<void> {
-    const before = this.#steps.get(id) ?? Promise.resolve();
-    const step = before
-      .then(() => this.#reconciler.step(id, sandboxLost, filesGo))
+    const { done: before, waiting } = this.#steps.get(id) ?? {
+      done: Promise.resolve(),
+      waiting: new AbortController(),
+    };
+    const { signal } = waiting;
+    const done = before
+      .then(() => this.#reconciler.step(id, { sandboxLost, filesGo, signal }))
       .catch((error: unknown) => this.#d.log.warn("session.step_failed", { session_id: id, error }))
       .finally(() => {
-        if (this.#steps.get(id) === step) this.#steps.delete(id);
+        if (this.#steps.get(id)?.done === done) this.#steps.delete(id);
       });
-    this.#steps.set(id, step);
-    return step;
+    this.#steps.set(id, { done, waiting });
+    return done;
   }
 
   /** One pass over everything that a wake-up may have missed. Passes never overlap. */

@@ -203,7 +203,21 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
     );
     const again = await provisioner.ensure({ ...one, status: "running" });
     expect(again.containerId).not.toBe(made.containerId);
+    expect(await provisioner.lossOf(one.id, new Date(one.created_at))).toBe("the Pod was deleted");
+    expect(await provisioner.lossOf(one.id, new Date())).toBeNull();
     await provisioner.release(one.id, { deleteWorkspace: true });
+  }, 60_000);
+
+  test("a Pod that is waited for is not waited for any longer than told", async () => {
+    const one = session({ cpu: "4000" });
+    const enough = new AbortController();
+    const ensured = refusal(provisioner.ensure(one, enough.signal));
+    await eventually("its Pod is there", 10, async () => (await provisioner.list()).get(one.id) ?? null);
+    const startedMs = performance.now();
+    enough.abort();
+    expect((await ensured).code).toBe("executor_unavailable");
+    await provisioner.release(one.id, { deleteWorkspace: true });
+    expect(performance.now() - startedMs).toBeLessThan(2000);
   }, 60_000);
 
   test("an evicted Pod is made again", async () => {
@@ -218,6 +232,7 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
       return now.containerId === made.containerId ? null : now;
     });
     expect(again.podName).toBe(name);
+    expect(await provisioner.lossOf(one.id, new Date(one.created_at))).toContain("the Pod was evicted");
     await provisioner.release(one.id, { deleteWorkspace: true });
   }, 60_000);
 

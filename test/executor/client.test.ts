@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { HttpExecutor } from "../../src/executor/client.ts";
+import { SPEC } from "./fixture.ts";
 import { FILE_HANDLE } from "../../src/executor/protocol.ts";
 
 test("an executor in a Pod can't have a file of this host read", async () => {
@@ -38,4 +39,42 @@ test("an executor that never stops answering is left", async () => {
   const error = await executor.health().catch((one: unknown) => one);
   expect(error).toMatchObject({ code: "executor_unavailable" });
   expect(sent).toBeLessThan(200);
+});
+
+test.each<[string, (executor: HttpExecutor) => Promise<unknown>, number]>([
+  ["the sandboxes", (executor) => executor.listSandboxes(), 12],
+  ["a made sandbox", (executor) => executor.createSandbox("s", SPEC), 4],
+  ["the files", (executor) => executor.listFiles("s", "", { recursive: true, limit: 10 }), 140],
+  ["the output", (executor) => executor.output("e"), 140],
+  ["the audit log", (executor) => executor.audit("s"), 12],
+  ["that it was cancelled", (executor) => executor.cancel("e"), 4],
+])("an answer about %s has its limit", async (_, call, mostMebibytes) => {
+  let sent = 0;
+  const block = new Uint8Array(1024 ** 2).fill(32);
+  const pull = (out: ReadableStreamDefaultController<Uint8Array>): void => {
+    if (sent++ < 1000) out.enqueue(block);
+    else out.close();
+  };
+  using hostile = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: () => new Response(new ReadableStream({ pull }, { highWaterMark: 0 })),
+  });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${hostile.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
+  await call(executor).catch((error: unknown) => expect(error).toMatchObject({ code: "executor_unavailable" }));
+  expect(sent).toBeLessThan(mostMebibytes + 12);
+});
+
+test("no more files are taken than were asked for", async () => {
+  using hostile = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => Response.json(Array(50).fill({})) });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${hostile.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
+  expect(await executor.listFiles("s", "", { recursive: true, limit: 10 })).toHaveLength(10);
 });

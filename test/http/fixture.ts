@@ -41,6 +41,8 @@ export type ApiOptions = {
   config?: Partial<HttpConfig>;
   /** Changes the parts before the server is made of them. */
   change?: (deps: ServerDeps) => Partial<ServerDeps>;
+  /** Changes what makes and finds the executor. */
+  provisioner?: (usual: Provisioner) => Provisioner;
   /** Live sessions and executions that a tenant may have. */
   perTenant?: { sessions: number; executions: number };
   apiKeys?: { name: string; key: string }[];
@@ -68,7 +70,8 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const stores = { sessions: new SqlSessionStore(sql), executions: new SqlExecutionStore(sql) };
   const templateStore = new SqlTemplateStore(sql);
   const executor = new FakeExecutor();
-  const provisioner = provisionerOf(executor);
+  const usual = provisionerOf(executor);
+  const provisioner = options.provisioner?.(usual) ?? usual;
   const sessionChanges = new Changes<Session>();
   const executionChanges = new Changes<Execution>();
   const bounds = { idleMs: null, lifetimeMs: null };

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { AppError } from "../../src/errors.ts";
 import { startApi, type Api } from "./fixture.ts";
 
 let api: Api;
@@ -128,3 +129,25 @@ describe("templates", () => {
     await api.client.call("DELETE", `/sessions/${id}`);
   });
 });
+
+test("one whose sandbox is still waited for is terminated at once", async () => {
+  const waits = Promise.withResolvers<void>();
+  const slow = await startApi({
+    provisioner: (usual) => ({
+      ...usual,
+      ensure: (_session, signal) =>
+        new Promise((_, reject) => {
+          signal?.addEventListener("abort", () => reject(new AppError("executor_unavailable", "no Pod yet")));
+          waits.resolve();
+        }),
+    }),
+  });
+  try {
+    const made = await slow.client.post("/sessions", { template_id: "python-basic" });
+    await waits.promise;
+    const ended = await slow.client.post(`/sessions/${made.body["id"]}/terminate`, {});
+    expect(ended).toMatchObject({ status: 200, body: { status: "terminated" } });
+  } finally {
+    await slow.stop();
+  }
+}, 5000);

@@ -13,6 +13,7 @@ import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
 import { MANAGED_BY, podName, SESSION_ID } from "./names.ts";
 import { PodExecutors } from "./pod-executors.ts";
+import { PodEnds } from "./pod-ends.ts";
 import { podState } from "./pod-state.ts";
 import { PodWatch } from "./pod-watch.ts";
 import { ENSURE_MS, SessionPods, type SessionPodsOptions } from "./session-pods.ts";
@@ -44,12 +45,13 @@ export class KubernetesProvisioner implements Provisioner {
   readonly #pods: SessionPods;
   readonly #executors: PodExecutors;
   readonly #warm: WarmPods | null;
+  readonly #ends = new PodEnds();
 
   constructor(client: KubernetesClient, options: KubernetesProvisionerOptions, log: Log) {
     this.#client = client;
     this.#options = options;
     const selector = Object.entries(MANAGED_BY).map((pair) => pair.join("="));
-    this.#watch = new PodWatch(client, selector.join(","), log);
+    this.#watch = new PodWatch(client, selector.join(","), log, (...change) => this.#ends.note(...change));
     this.#pods = new SessionPods(client, options, this.#watch, log);
     this.#executors = new PodExecutors(this.#watch, options);
     const settings = { ...options, namespace: client.namespace };
@@ -64,9 +66,10 @@ export class KubernetesProvisioner implements Provisioner {
     await this.#watch.stop();
   }
 
-  async ensure(session: Session): Promise<Provisioned> {
+  async ensure(session: Session, signal?: AbortSignal): Promise<Provisioned> {
     await this.#watch.synced(SYNC_MS);
-    const limit = AbortSignal.timeout(ENSURE_MS);
+    const enough = AbortSignal.timeout(ENSURE_MS);
+    const limit = signal === undefined ? enough : AbortSignal.any([enough, signal]);
     const startedMs = performance.now();
     const { pod, pool, runningMs } = await this.#answering(session, limit);
     const readyMs = performance.now();
@@ -128,6 +131,12 @@ export class KubernetesProvisioner implements Provisioner {
     if (state.kind === "starting")
       throw new AppError("executor_unavailable", `the Pod ${name} does not run yet`, { retryAfterS: 1 });
     throw new AppError("session_not_found", state.reason);
+  }
+
+  async lossOf(sessionId: string, since: Date): Promise<string | null> {
+    const warm = this.#warm?.lastNameOf(sessionId) ?? null;
+    const ofWarm = warm === null ? null : this.#ends.reasonOf(warm, since);
+    return ofWarm ?? this.#ends.reasonOf(podName(sessionId), since);
   }
 
   /** Name of the session's Pod, also of one that it does not have yet. */

@@ -15,6 +15,8 @@ const STALE_MS = 30_000;
 /** How often everything is listed anew, which repairs whatever a watch may have missed. */
 const RESYNC_MS = 600_000;
 
+type Seen = (name: string, pod: V1Pod | null, before: V1Pod | undefined) => void;
+
 /**
  * The Pods with a label as the API server last told, kept up by one watch. It resumes where it was cut, and lists anew
  * when that point is too long ago.
@@ -33,8 +35,12 @@ export class PodWatch {
   #downSinceMs: number | null = null;
   #running: Promise<void> | null = null;
 
-  constructor(client: KubernetesClient, selector: string, log: Log) {
+  readonly #seen: Seen;
+
+  /** `seen` hears of each change, with what was known before it; null: the Pod is gone. */
+  constructor(client: KubernetesClient, selector: string, log: Log, seen: Seen = () => {}) {
     this.#client = client;
+    this.#seen = seen;
     this.#selector = selector;
     this.#log = log;
   }
@@ -139,6 +145,7 @@ export class PodWatch {
   }
 
   #set(name: string, pod: V1Pod | null): void {
+    this.#seen(name, pod, this.#pods.get(name));
     if (pod === null) this.#pods.delete(name);
     else this.#pods.set(name, pod);
     for (const wake of this.#waiting.get(name) ?? []) wake();

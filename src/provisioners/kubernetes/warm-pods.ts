@@ -30,6 +30,8 @@ export type WarmPodsDeps = {
 
 /** Pods that a claim looks at; more are only ready where others claim at the same time. */
 const CANDIDATES = 16;
+/** Sessions whose last Pod is remembered. */
+const MAX_REMEMBERED = 2000;
 /** Pods that a session tries before it gets one of its own. */
 const MAX_TRIES = 3;
 
@@ -39,6 +41,8 @@ export class WarmPods {
   readonly #keeper: WarmPodKeeper;
   /** What the store said last: it never gives a session another Pod while the one that it has is there. */
   readonly #known = new Map<string, string>();
+  /** The Pod that each session was given last, also when it has none any more. */
+  readonly #last = new Map<string, string>();
   /** Templates with a pool; null until they were told. */
   #templates: Set<string> | null = null;
 
@@ -78,15 +82,28 @@ export class WarmPods {
     const known = this.#known.get(sessionId);
     if (known !== undefined) return known;
     const name = await this.#d.store.ofSession(sessionId);
-    if (name !== null) this.#known.set(sessionId, name);
+    if (name !== null) this.#remember(sessionId, name);
     return name;
+  }
+
+  #remember(sessionId: string, name: string): void {
+    this.#known.set(sessionId, name);
+    this.#last.delete(sessionId);
+    this.#last.set(sessionId, name);
+    const [oldest] = this.#last.keys();
+    if (this.#last.size > MAX_REMEMBERED && oldest !== undefined) this.#last.delete(oldest);
+  }
+
+  /** Name of the Pod that the session was given last, as far as this replica knows. */
+  lastNameOf(sessionId: string): string | null {
+    return this.#last.get(sessionId) ?? null;
   }
 
   /** The sessions that were given a Pod, with its name. */
   async sessions(): Promise<ReadonlyMap<string, string>> {
     const rows = await this.#d.store.list();
     this.#known.clear();
-    for (const { session_id: sessionId, name } of rows) if (sessionId !== null) this.#known.set(sessionId, name);
+    for (const { session_id: sessionId, name } of rows) if (sessionId !== null) this.#remember(sessionId, name);
     return this.#known;
   }
 
@@ -123,7 +140,7 @@ export class WarmPods {
     for (const name of names.toSorted(() => Math.random() - 0.5)) {
       if (!(await store.claim(name, session.id))) continue;
       log.info("warm_pod.claimed", { session_id: session.id, pod: name });
-      this.#known.set(session.id, name);
+      this.#remember(session.id, name);
       this.#keeper.fillSoon();
       return name;
     }
