@@ -70,7 +70,11 @@ test.each<[string, (executor: HttpExecutor) => Promise<unknown>, number]>([
 });
 
 test("no more files are taken than were asked for", async () => {
-  using hostile = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => Response.json(Array(50).fill({})) });
+  using hostile = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: () => Response.json(Array.from({ length: 50 }, () => ({}))),
+  });
   const executor = new HttpExecutor({
     url: `http://127.0.0.1:${hostile.port}`,
     token: "x",

@@ -98,7 +98,7 @@ async function ran(): Promise<Record<string, unknown>> {
   const session = await api.client.post("/sessions?wait=5", { template_id: "python-basic" });
   const { id } = session.body as { id: string };
   const answer = await api.client.post(`/sessions/${id}/executions?wait=8`, { language: "python", code: "print(1)" });
-  return answer.body as Record<string, unknown>;
+  return answer.body;
 }
 
 /** The journal's whole text, in one piece. */
@@ -134,7 +134,10 @@ describe("an executor that is not ours", () => {
     ["ends with a reason of its own", `${PENDING}2 end ${JSON.stringify({ ...END, reason: "because" })}\n`],
     ["ends at no time", `${PENDING}2 end ${JSON.stringify({ ...END, completed_at: "x".repeat(5000) })}\n`],
     ["ends without figures", `${PENDING}2 end ${JSON.stringify({ ...END, metrics: null })}\n`],
-    ["names too many files", `${PENDING}2 end ${JSON.stringify({ ...END, artifacts: Array(1001).fill({}) })}\n`],
+    [
+      "names too many files",
+      `${PENDING}2 end ${JSON.stringify({ ...END, artifacts: Array.from({ length: 1001 }, () => ({})) })}\n`,
+    ],
     ["starts at no time", `${PENDING}2 status {"status":"running","at":"${"9".repeat(5000)}"}\n`],
     ["prints what is no text", `${PENDING}2 stdout {"text":{"a":1}}\n`],
   ])("%s: the execution crashes", async (_, text) => {
