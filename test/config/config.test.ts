@@ -1,6 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { ConfigError, isLoopback, loadConfig, settingsHelp, settingsTable, takeFlags } from "../../src/config.ts";
 import { SETTINGS } from "../../src/settings.ts";
+import { INCOMPLETE_SETTINGS, WRONG_SETTINGS } from "./wrong-settings.ts";
+
+const SECRETS = new Set([
+  "API_KEYS",
+  "DATABASE_URL",
+  "DATABASE_PASSWORD",
+  "EXECUTOR_TOKEN_SECRET",
+  "S3_SECRET_ACCESS_KEY",
+]);
 
 function refusal(env: Record<string, string>, flags: Record<string, string> = {}): string {
   try {
@@ -156,37 +165,25 @@ describe("values", () => {
 });
 
 describe("a bad value is one line that names the variable, the value and what is allowed", () => {
-  const bad: [string, string, string][] = [
-    ["PORT", "eighty", "0 to 65535"],
-    ["PORT", "65536", "0 to 65535"],
-    ["PORT", "80.5", "0 to 65535"],
-    ["PORT", "0x50", "0 to 65535"],
-    ["HOST", "not a host", "host name"],
-    ["HOST", "999.1.1.1", "host name"],
-    ["DEFAULT_TIMEOUT", "-5", "1 to"],
-    ["DEFAULT_TIMEOUT", "0", "1 to"],
-    ["DEFAULT_TIMEOUT", "3601", "MAX_TIMEOUT=3600"],
-    ["IDLE_THRESHOLD_MINUTES", "0", "-1 (off)"],
-    ["IDLE_THRESHOLD_MINUTES", "-2", "-1 (off)"],
-    ["MAX_CPU", "1e3", "0.1 to"],
-    ["MAX_CPU", "NaN", "0.1 to"],
-    ["DISABLE_BWRAP", "perhaps", "true or false"],
-    ["LOG_LEVEL", "loud", "debug, info, warn, error"],
-    ["AUTH_MODE", "off", "auto, none"],
-    ["PROVISIONER", "docker", "local, kubernetes"],
-    ["DATABASE_URL", "oracle://x", "mysql://"],
-    ["DATABASE_URL", "mysql://h", "mysql://"],
-    ["S3_BUCKET", "UPPER", "bucket name"],
-    ["S3_ENDPOINT_URL", "ftp://x", "http or https"],
-    ["KUBERNETES_NAMESPACE", "a/b", "namespace"],
-    ["CORS_ORIGINS", "https://a.example/path", "origins"],
-    ["ALLOWED_HOSTS", "a b", "host names"],
-    ["PYTHON_PACKAGE_INDEX_URL", "--index", "http or https"],
-  ];
-  for (const [variable, value, allowed] of bad)
-    test(`${variable}=${value}`, () => {
+  test("of every variable", () => {
+    const numbers = Object.values(SETTINGS).filter(({ allowed }) =>
+      /^(-1 \(off\) or )?a (whole )?number /.test(allowed),
+    );
+    const refused = new Set([
+      ...WRONG_SETTINGS.map(([variable]) => variable),
+      ...numbers.map(({ variable }) => variable),
+    ]);
+    expect(Object.values(SETTINGS).filter(({ variable }) => !refused.has(variable))).toEqual([]);
+    for (const { variable, allowed } of numbers)
+      for (const value of ["many", "-7", "1e99", "0x10", "1 2"])
+        expect(refusal({ [variable]: value })).toBe(`${variable}=${value} is not valid: allowed is ${allowed}`);
+  });
+
+  for (const [variable, value, allowed] of WRONG_SETTINGS)
+    test(`${variable}=${value.replace("\0", "?")}`, () => {
       const message = refusal({ [variable]: value });
-      expect(message).toStartWith(`${variable}=${value} is not valid`);
+      expect(message).toMatch(new RegExp(`^${variable}=.* is not valid: allowed is `));
+      if (!SECRETS.has(variable)) expect(message).toStartWith(`${variable}=${value.replace("\0", "?")} `);
       expect(message).toContain(allowed);
       expect(message).not.toContain("\n");
     });
@@ -195,6 +192,13 @@ describe("a bad value is one line that names the variable, the value and what is
     expect(refusal({ LOG_LEVEL: "a\nb\u001b[31m" })).toStartWith("LOG_LEVEL=a?b?[31m is not valid");
     expect(refusal({ LOG_LEVEL: "x".repeat(100_000) }).length).toBeLessThan(400);
   });
+
+  for (const [settings, line] of INCOMPLETE_SETTINGS)
+    test(`also without what ${Object.keys(settings).join(", ")} needs`, () => {
+      const message = refusal(settings);
+      expect(message).toContain(line);
+      expect(message).not.toContain("\n");
+    });
 
   test("but secrets are not shown", () => {
     for (const env of [

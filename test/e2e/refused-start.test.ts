@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmod, mkdir, rm } from "node:fs/promises";
+import { INCOMPLETE_SETTINGS, WRONG_SETTINGS } from "../config/wrong-settings.ts";
 import { Client } from "./client.ts";
 import { EXECUTABLE, newDataDir, serviceEnv, startServer, type Server } from "./server.ts";
 
@@ -59,25 +60,22 @@ describe("serve refuses to start with one clear line", () => {
     expect(lines[0]).toContain(locked);
   });
 
-  const wrong: [string, string][] = [
-    ["PORT", "eighty"],
-    ["DEFAULT_TIMEOUT", "-5"],
-    ["LOG_LEVEL", "loud"],
-    ["DISABLE_BWRAP", "perhaps"],
-    ["DATABASE_URL", "oracle://x"],
-  ];
-  for (const [name, value] of wrong)
-    test(`when ${name}=${value}`, async () => {
-      const { code, lines } = await refused(serviceEnv(dir, { [name]: value }));
-      expect(code).toBe(2);
-      expect(lines.length).toBe(1);
-      expect(lines[0]).toContain(name);
-      expect(lines[0]).toContain(value);
-    });
-
-  test("when isolation is off but not allowed to be", async () => {
-    const { code, lines } = await refused(serviceEnv(dir, { DISABLE_BWRAP: "true" }));
-    expect(code).not.toBe(0);
-    expect(lines[0]).toContain("ALLOW_UNISOLATED");
+  test("when a variable has a wrong value, or lacks another one, with exit code 2", async () => {
+    const wrong = new Map(WRONG_SETTINGS.map(([variable, value]) => [variable, value]));
+    wrong.set("DATA_DIR", "/dev/null/data");
+    for (const [variable, value] of wrong) {
+      const { code, lines } = await refused(serviceEnv(dir, { [variable]: value }));
+      expect({ variable, code, lines: lines.length }).toEqual({ variable, code: 2, lines: 1 });
+      expect(lines[0]).toContain(`${variable}=`);
+    }
+    const incomplete: typeof INCOMPLETE_SETTINGS = [
+      ...INCOMPLETE_SETTINGS,
+      [{ PROVISIONER: "kubernetes" }, "EXECUTOR_TOKEN_SECRET is unset"],
+    ];
+    for (const [settings, line] of incomplete) {
+      const { code, lines } = await refused(serviceEnv(dir, settings));
+      expect({ settings, code, lines: lines.length }).toEqual({ settings, code: 2, lines: 1 });
+      expect(lines[0]).toContain(line);
+    }
   });
 });
