@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { settingsTable } from "../src/config.ts";
 import { startServer, type Server } from "./e2e/server.ts";
 
@@ -46,8 +47,15 @@ describe("the README", () => {
     expect(said).toEndWith("done");
   });
 
-  test("leads to files that are there", async () => {
-    for (const [, path = ""] of readme.matchAll(/\]\(([^)#:]+)\)/g))
-      expect({ path, exists: await Bun.file(join(ROOT, path)).exists() }).toEqual({ path, exists: true });
+  test("leads to files that are there, as the other documents do", async () => {
+    for (const document of new Bun.Glob("{README.md,{src,deploy,test}/**/*.md}").scanSync(ROOT)) {
+      const text = await Bun.file(join(ROOT, document)).text();
+      for (const [, path = ""] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g))
+        expect({ document, path, exists: existsSync(join(ROOT, dirname(document), path)) }).toEqual({
+          document,
+          path,
+          exists: true,
+        });
+    }
   });
 });
