@@ -119,6 +119,7 @@ export function healthEndpoints(vitals: Vitals): Endpoint[] {
         return {
           status: isHealthy ? 200 : 503,
           json: { status: isHealthy ? "healthy" : "unhealthy", ...about(), checks },
+          ...(isHealthy ? {} : { headers: { "Retry-After": "1" } }),
         };
       },
     }),

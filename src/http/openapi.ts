@@ -19,9 +19,19 @@ export type Operation = {
   summary: string;
   description?: string;
   security?: unknown[];
-  parameters?: { name: string; in: string; required: boolean; description?: string; schema: JsonSchema }[];
+  parameters?: {
+    name: string;
+    in: string;
+    required: boolean;
+    description?: string;
+    schema: JsonSchema;
+    example?: unknown;
+  }[];
   requestBody?: { required: boolean; content: Record<string, Media> };
-  responses: Record<string, { description: string; content?: Record<string, Media> }>;
+  responses: Record<
+    string,
+    { description: string; headers?: Record<string, { $ref: string }>; content?: Record<string, Media> }
+  >;
 };
 
 type Media = {
@@ -85,6 +95,7 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
     paths,
     components: {
       schemas: schemas.components,
+      headers: HEADERS,
       examples: Object.fromEntries(
         CODES.map((code) => [code, { summary: `${ERROR_STATUS[code]} ${code}`, value: errorExample(code) }]),
       ),
@@ -125,7 +136,44 @@ function pathParameters(path: string): Parameters {
     required: true,
     ...(name === "path" ? { description: "Relative to the workspace; / may be sent as it is or as %2F." } : {}),
     schema: { type: "string" },
+    ...(name in PATH_EXAMPLES ? { example: PATH_EXAMPLES[name] } : {}),
   }));
+}
+
+const PATH_EXAMPLES: Record<string, string> = {
+  session_id: "sess_20260131_0a1b2c3d",
+  execution_id: "exec_20260131120000_0a1b2c3d",
+  template_id: "data-tools",
+  name: "ci",
+  path: "data/in.csv",
+};
+
+/** Headers that answers have, of every status or of those named. */
+const HEADERS = {
+  "X-Request-ID": {
+    required: true,
+    description: "The request's own, if it sent one of 1 to 128 of [A-Za-z0-9._-]; also in the server's log.",
+    schema: { type: "string" },
+    example: "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+  },
+  "Server-Timing": {
+    required: true,
+    description: "What the request went through, in milliseconds.",
+    schema: { type: "string" },
+    example: "queue;dur=0.21, run;dur=11.90, total;dur=13.02",
+  },
+  "Retry-After": {
+    required: true,
+    description: "Seconds after which another try makes sense.",
+    schema: { type: "integer", minimum: 1 },
+    example: 1,
+  },
+};
+
+function headersOf(status: string): Record<string, { $ref: string }> {
+  const isLater = status === "429" || status === "503";
+  const names = Object.keys(HEADERS).filter((name) => name !== "Retry-After" || isLater);
+  return Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
 }
 
 function queryParameters(query: TObject | undefined, schemas: SchemaWriter): Parameters {
@@ -170,6 +218,7 @@ function responsesOf(one: Endpoint, schemas: SchemaWriter): Operation["responses
   if (one.query !== undefined) codes.add("validation_failed");
   for (const [status, grouped] of Map.groupBy(codes, (code) => ERROR_STATUS[code]))
     written[status] = withErrors(written[status], grouped, schemas);
+  for (const [status, answer] of Object.entries(written)) answer.headers = headersOf(status);
   return written;
 }
 

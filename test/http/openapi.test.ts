@@ -128,6 +128,7 @@ test("health routes of a service that is not well", async () => {
   expect([ready.status, await ready.json()]).toEqual([503, { status: "unready", reason: "draining" }]);
   const detailed = await ill.client.get("/health/detailed");
   expect(detailed).toMatchObject({ status: 503, body: { status: "unhealthy" } });
+  expect([ready, detailed].map(({ headers }) => headers.get("Retry-After"))).toEqual(["1", "1"]);
   expect((await fetch(`${ill.url}/healthz`)).status).toBe(200);
   await ill.stop();
 });

@@ -26,8 +26,11 @@ test("the golden is what the command prints", async () => {
 });
 
 describe("the golden has an example", () => {
-  test("of every body and every answer with content", () => {
-    const without = operations.flatMap(([name, { requestBody, responses }]) => [
+  test("of every name in a path, every body and every answer with content", () => {
+    const without = operations.flatMap(([name, { parameters, requestBody, responses }]) => [
+      ...(parameters ?? [])
+        .filter((one) => one.in === "path" && one.example === undefined)
+        .map((one) => `${name} ${one.name}`),
       ...missing(`${name} body`, requestBody?.content),
       ...Object.entries(responses).flatMap(([status, { content }]) => missing(`${name} ${status}`, content)),
     ]);
