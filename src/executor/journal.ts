@@ -1,5 +1,6 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import type { JournalBudget } from "./journal-budget.ts";
+import type { JournalReserve } from "./journal-reserve.ts";
 import { OutputStream } from "./output-stream.ts";
 import type { JournalPayloads, JournalType, Outcome } from "./protocol.ts";
 
@@ -11,6 +12,9 @@ export type OutputLimits = {
   /** Bytes of all journals together, past which output is counted and dropped. */
   journalsLimitBytes: number;
 };
+
+/** What the journals of an executor share. */
+export type JournalDisk = { budget: JournalBudget; reserve: JournalReserve };
 
 /** What a reader needs of a journal: a file, how much of it is there, and news of more. */
 export interface JournalSource {
@@ -47,6 +51,7 @@ export class Journal implements JournalSource {
   ended = false;
   readonly #limits: OutputLimits;
   readonly #budget: JournalBudget;
+  readonly #reserve: JournalReserve;
   readonly #stdout = new OutputStream();
   readonly #stderr = new OutputStream();
   #seq = 0;
@@ -58,17 +63,19 @@ export class Journal implements JournalSource {
   #waiters: Set<() => void> = new Set();
 
   /** Throws EEXIST when the execution has a journal, ENOSPC and the like when it can't be written. */
-  constructor(path: string, limits: OutputLimits, budget: JournalBudget) {
+  constructor(path: string, limits: OutputLimits, shared: JournalDisk) {
     this.#limits = limits;
-    this.#budget = budget;
+    this.#budget = shared.budget;
+    this.#reserve = shared.reserve;
     this.fd = openSync(path, "wx+", 0o600);
-    budget.fileMade();
+    this.#budget.fileMade();
   }
 
   /** Appends an entry for each; `at` is ISO 8601. */
   status(...entries: JournalPayloads["status"][]): void {
     const seq = this.#seq;
-    this.#append(entries.map((entry) => this.#line("status", JSON.stringify(entry))).join(""), seq);
+    const lines = (): string => entries.map((entry) => this.#line("status", JSON.stringify(entry))).join("");
+    if (!this.#append(lines(), seq) && this.#reserve.give()) this.#append(lines(), seq);
   }
 
   /** Takes output: at once when there was none for a while, merged with what follows else. Copies what it keeps. */
@@ -99,7 +106,9 @@ export class Journal implements JournalSource {
     const resultLine = result === null ? "" : this.#line("result", `{"return_value":${result}}`);
     this.ended = true;
     const added =
-      this.#append(output + resultLine + this.#endLine(outcome), seq) || this.#append(this.#endLine(outcome), seq);
+      this.#append(output + resultLine + this.#endLine(outcome), seq) ||
+      this.#append(this.#endLine(outcome), seq) ||
+      (this.#reserve.give() && this.#append(this.#endLine(outcome), seq));
     this.release();
     return added;
   }

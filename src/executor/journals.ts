@@ -1,22 +1,26 @@
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { Journal, type JournalSource, type OutputLimits } from "./journal.ts";
+import { JournalReserve } from "./journal-reserve.ts";
+import { Journal, type JournalDisk, type JournalSource, type OutputLimits } from "./journal.ts";
 import { JournalBudget } from "./journal-budget.ts";
 import type { JournalName } from "./protocol.ts";
 import { closeLostJournal } from "./recovery.ts";
 
 const SUFFIX = ".journal";
+/** No id of a sandbox starts with a dot but those of programs that run once. */
+const RESERVE = ".reserve";
 const RECENT = 4096;
 const FILES_A_TURN = 32;
 /** Journals that are named at once for removal. */
 const MAX_SURPLUS = 1000;
 
 /** The journals of a data directory: `<root>/<sandbox>/<execution>.journal`. Ids have been checked (ids.ts). */
-export class Journals {
+export class Journals implements JournalDisk {
   readonly #root: string;
   readonly #limits: OutputLimits;
-  readonly #budget: JournalBudget;
+  readonly budget: JournalBudget;
+  readonly reserve: JournalReserve;
   readonly #known = new Set<string>();
   /** Where the latest executions are, so that the usual reader needs no search. */
   readonly #recent = new Map<string, string>();
@@ -24,17 +28,19 @@ export class Journals {
   constructor(root: string, limits: OutputLimits) {
     this.#root = root;
     this.#limits = limits;
-    this.#budget = new JournalBudget(limits.journalsLimitBytes);
+    this.budget = new JournalBudget(limits.journalsLimitBytes);
     mkdirSync(root, { recursive: true, mode: 0o700 });
+    this.reserve = new JournalReserve(join(root, RESERVE));
   }
 
   /** Throws EEXIST when the execution has a journal in that sandbox. */
   create(sandboxId: string, executionId: string): Journal {
+    this.reserve.keep();
     if (!this.#known.has(sandboxId)) {
       mkdirSync(join(this.#root, sandboxId), { recursive: true, mode: 0o700 });
       this.#known.add(sandboxId);
     }
-    const journal = new Journal(this.#path(sandboxId, executionId), this.#limits, this.#budget);
+    const journal = new Journal(this.#path(sandboxId, executionId), this.#limits, this);
     this.#recent.set(executionId, sandboxId);
     if (this.#recent.size > RECENT) this.#recent.delete(this.#recent.keys().next().value ?? "");
     return journal;
@@ -63,17 +69,17 @@ export class Journals {
     const size = sizeOf(path);
     if (size === null) return;
     rmSync(path, { force: true });
-    this.#budget.fileRemoved(size);
+    this.budget.fileRemoved(size);
   }
 
   /** Counts a journal of an executor before this one. */
   found(executionId: string, bytes: number): void {
-    if (!this.#recent.has(executionId)) this.#budget.fileMade(bytes);
+    if (!this.#recent.has(executionId)) this.budget.fileMade(bytes);
   }
 
   /** When there is little room left: the oldest journals that are not live, as many as it takes to have enough again. */
   async surplus(isLive: (executionId: string) => boolean): Promise<JournalName[]> {
-    const surplusBytes = this.#budget.surplusBytes();
+    const surplusBytes = this.budget.surplusBytes();
     if (surplusBytes === 0) return [];
     const ended: (JournalName & { size: number; mtimeMs: number })[] = [];
     let count = 0;

@@ -48,6 +48,8 @@ export class ExecutionFollower {
   #collector = new OutcomeCollector();
   #accepted: boolean;
   #lostSince: number | null = null;
+  /** The last pass ended because nothing could be stored. */
+  #isUnstored = false;
   /** The furthest entry that was read. */
   #reached = 0;
   /** Aborts when the program should have been ended long ago. */
@@ -195,9 +197,10 @@ export class ExecutionFollower {
     const message = error instanceof Error ? error.message : String(error);
     const { id } = this.#execution;
     // Once for each loss: it is tried again ten times a second.
-    const level = this.#lostSince === null ? "warn" : "debug";
+    const level = this.#lostSince === null && !this.#isUnstored ? "warn" : "debug";
     this.#d.log[level]("execution.follow_failed", { execution_id: id, code, error });
-    if (code === "store_unavailable") throw error;
+    this.#isUnstored = code === "store_unavailable";
+    if (this.#isUnstored) throw error;
     if (code === "queue_full") return false;
     if (code === "session_not_found" && !this.#accepted && this.#withinGrace()) {
       await this.#d.reconcile(session.id);
@@ -206,7 +209,8 @@ export class ExecutionFollower {
     const isBroken = error instanceof JournalFault || this.#overdue.signal.aborted;
     if (!isBroken && (code === "executor_unavailable" || code === "internal") && this.#withinGrace()) return false;
     const now = this.#d.clock.now();
-    const refused = !this.#accepted && error instanceof AppError && error.status < 500 && code !== "session_not_found";
+    const isRefusal = error instanceof AppError && (error.status < 500 || code === "disk_full");
+    const refused = !this.#accepted && isRefusal && code !== "session_not_found";
     const fields = refused
       ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
       : lostFields(this.#execution, "crashed", "executor_lost", await this.#whyLost(error), now, this.#reached);

@@ -9,6 +9,8 @@ export type CommandOptions = {
   cwd?: string;
   stdin?: string;
   executable?: string;
+  /** A command that ends in executing the one that follows it. */
+  wrapper?: string[];
 };
 
 /** Nothing of the host's configuration leaks in. */
@@ -27,7 +29,7 @@ export type Running = {
 
 /** Starts the compiled executable; who calls reads its output, or does not. */
 export function startUnread(args: string[], options: CommandOptions = {}) {
-  return Bun.spawn([options.executable ?? EXECUTABLE, ...args], {
+  return Bun.spawn([...(options.wrapper ?? []), options.executable ?? EXECUTABLE, ...args], {
     env: environment(options.env),
     cwd: options.cwd ?? "/tmp",
     stdin: options.stdin === undefined ? "ignore" : new Blob([options.stdin]),
