@@ -18,18 +18,19 @@ let spooling = 0;
 /**
  * The body of `length` bytes as one that Bun.serve sends with its Content-Length, which it drops from any stream
  * (oven-sh/bun#10507): read to its end before, into memory or a file that has no name any more. A large one for which there
- * is no room comes back as it is. Throws `executor_unavailable` when it is cut.
+ * is no room comes back as it is. The file stays open for `openedMs` milliseconds, and for as long as it is sent. Throws `executor_unavailable` when it is cut.
  */
 export async function sizedBody(
   body: ReadableStream<Uint8Array>,
   length: number,
   signal: AbortSignal,
+  openedMs = OPENED_MS,
 ): Promise<Blob | ReadableStream<Uint8Array>> {
   if (length <= MEMORY_BYTES) return inMemory(body, length, signal);
   if (spooling + spooled() + length > SPOOL_BYTES) return body;
   spooling += length;
   try {
-    return await inFile(body, length, signal);
+    return await inFile(body, length, signal, openedMs);
   } finally {
     spooling -= length;
   }
@@ -41,7 +42,12 @@ async function inMemory(body: ReadableStream<Uint8Array>, length: number, signal
   return new Blob([bytes]);
 }
 
-async function inFile(body: ReadableStream<Uint8Array>, length: number, signal: AbortSignal): Promise<Blob> {
+async function inFile(
+  body: ReadableStream<Uint8Array>,
+  length: number,
+  signal: AbortSignal,
+  openedMs: number,
+): Promise<Blob> {
   const path = SPOOL + crypto.randomUUID();
   const fd = openSync(path, "wx+", 0o600);
   unlinkSync(path);
@@ -54,7 +60,7 @@ async function inFile(body: ReadableStream<Uint8Array>, length: number, signal: 
     closeSync(fd);
     throw error;
   }
-  setTimeout(() => closeSync(fd), OPENED_MS).unref();
+  setTimeout(() => closeSync(fd), openedMs).unref();
   return Bun.file(`/proc/self/fd/${fd}`).slice(0, length);
 }
 

@@ -46,8 +46,9 @@ export class LayerStore {
     mkdirSync(this.#index, { recursive: true, mode: 0o700 });
     chmodSync(this.#dir, 0o711);
     this.#removeUnknown();
-    // Sandboxes of an executor that is not root are the same user, and must not list the names either.
-    chmodSync(this.#dir, 0o311);
+    // Sandboxes of an executor that is not root are the same user, and must not list the names either. Those that a sandbox
+    // sees where they are (in a Pod) are its own, and count towards its disk.
+    if (insideDir !== this.#dir) chmodSync(this.#dir, 0o311);
   }
 
   /** The layer of a digest, used now; null when there is none. */
