@@ -21,6 +21,7 @@ export const ERROR_STATUS = {
   key_not_found: 404,
   method_not_allowed: 405,
   sync_timeout: 408,
+  request_timeout: 408,
   session_exists: 409,
   session_ended: 409,
   template_exists: 409,

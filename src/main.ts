@@ -41,6 +41,20 @@ const COMMANDS: Record<string, Command> = {
 /** Those that make sandboxes, for which init must be there. */
 const WITH_SANDBOXES = new Set(["serve", "run", "doctor", "executor"]);
 
+/** Those that keep a request to an executor for each execution that runs and each reader of one. */
+const MANY_REQUESTS = new Set(["serve"]);
+const REQUESTS = "BUN_CONFIG_MAX_HTTP_REQUESTS";
+
+/**
+ * Bun lets all requests but 256 wait, and then everything would wait behind idle readers. It takes another number from the
+ * environment of its start alone, so this process begins anew with that, unless it has it already (as deploy/ sets it).
+ */
+function allowManyRequests(): void {
+  if (process.env[REQUESTS] !== undefined) return;
+  const argv = [process.execPath, ...(IS_COMPILED ? [] : [Bun.main]), ...process.argv.slice(2)];
+  process.execve?.(process.execPath, argv, { ...process.env, [REQUESTS]: "65535" });
+}
+
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(10)}${about}`);
   return `sandbox ${VERSION}: runs untrusted code in sandboxes and streams its output\n\nUsage: sandbox COMMAND [ARGUMENTS]\n\n${lines.join("\n")}\n\nsandbox COMMAND --help tells more.\n`;
@@ -67,6 +81,7 @@ async function main(argv: string[]): Promise<number> {
     return 2;
   }
   try {
+    if (MANY_REQUESTS.has(name)) allowManyRequests();
     if (!IS_COMPILED && WITH_SANDBOXES.has(name)) await (await import("./cli/source-init.ts")).compileInitFromSource();
     const run = await command.load();
     return await run(rest);

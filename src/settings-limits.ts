@@ -67,6 +67,14 @@ export const LIMIT_SETTINGS = {
     max: 1_073_741_824,
     about: "largest JSON body of a request, in bytes",
   }),
+  bodyPatienceMs: whole("BODY_TIMEOUT_SECONDS", {
+    default: 30,
+    min: 1,
+    max: 3600,
+    scale: 1000,
+    about:
+      "seconds for which the body of a request may bring nothing, or less than 8 KiB/s on average; then it is answered 408",
+  }),
   layersLimitBytes: whole("LAYERS_LIMIT_MB", {
     default: 4096,
     min: 16,

@@ -22,6 +22,10 @@ export type Exchange = {
   /** Lifts the connection's idle time-out until the reply is sent: for calls that wait or stream. */
   keepOpen(): void;
   maxBodyBytes: number;
+  /** The body as it arrives, empty when there is none: as slow as a client may be, and no slower (`request_timeout`). */
+  receive: () => ReadableStream<Uint8Array>;
+  /** The same of a small body as text. */
+  receiveText: () => Promise<string>;
 };
 
 /** An answer as JSON (or without a body), or as a stream of bytes. `timing` is milliseconds by phase, for Server-Timing. */
@@ -107,7 +111,7 @@ export function endpoint<P extends string, B extends TObject = TObject<{}>, Q ex
       const call = exchange as Call<P, B, Q>;
       call.body = {};
       if (checkBody !== null) {
-        const { value, text } = await readJson(exchange.request, exchange.maxBodyBytes);
+        const { value, text } = await readJson(exchange, exchange.maxBodyBytes);
         call.body = checkBody(value);
         call.member = textMember === undefined ? null : memberOf(text, textMember);
       }

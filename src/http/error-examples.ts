@@ -28,6 +28,7 @@ const MESSAGES: Record<ErrorCode, string> = {
   key_not_found: "there is no key ci",
   method_not_allowed: "PUT is not allowed here, but GET, POST, HEAD, OPTIONS",
   sync_timeout: "execution exec_20260131120000_0a1b2c3d has not ended within 300 s; it goes on",
+  request_timeout: "the body came too slowly: nothing for 30 s, or less than 8192 bytes a second",
   session_exists: "session report-7 exists already",
   session_ended: "session sess_20260131_0a1b2c3d is terminated",
   template_exists: "template data-tools exists already",

@@ -53,6 +53,8 @@ export function errorBody(error: AppError, message: string, requestId: string): 
 
 function headersOf(error: AppError): Record<string, string> {
   if (error instanceof ErrorWithHeaders) return error.headers;
+  // What it still sends is not the next request.
+  if (error.code === "request_timeout") return { Connection: "close" };
   if (error.status === 401) return { "WWW-Authenticate": "Bearer" };
   if (error.status !== 429 && error.status !== 503) return {};
   return { "Retry-After": String(Math.max(1, Math.ceil(error.retryAfterS ?? 1))) };

@@ -1,5 +1,6 @@
 import { newRequestId } from "../id.ts";
 import { requestIdOf } from "../request-scope.ts";
+import { arrived, arriving } from "./arriving.ts";
 import type { Exchange } from "./endpoint.ts";
 import type { Watched } from "./key-watch.ts";
 
@@ -10,6 +11,14 @@ export type IdleTimeout = (request: Request, seconds: number) => void;
 
 /** How a server that stops ends what it holds open: the streams first, then whoever waits for something to happen. */
 export type StopSignals = { streams: AbortSignal; waits: AbortSignal };
+
+/** What requests have in common. `bodyPatienceMs`: how long a body may bring nothing. */
+export type ExchangeTerms = {
+  maxBodyBytes: number;
+  bodyPatienceMs: number;
+  stop: StopSignals;
+  idleTimeout: IdleTimeout;
+};
 
 /** A request being answered, with what belongs to it alone. */
 export class LiveExchange implements Exchange {
@@ -29,14 +38,16 @@ export class LiveExchange implements Exchange {
   watch: (() => Watched) | null = null;
   readonly #stop: StopSignals;
   readonly #idleTimeout: IdleTimeout;
+  readonly #bodyPatienceMs: number;
   #signal: AbortSignal | null = null;
   #watched: Watched | null = null;
 
-  constructor(request: Request, maxBodyBytes: number, stop: StopSignals, idleTimeout: IdleTimeout) {
+  constructor(request: Request, terms: ExchangeTerms) {
     this.request = request;
-    this.maxBodyBytes = maxBodyBytes;
-    this.#stop = stop;
-    this.#idleTimeout = idleTimeout;
+    this.maxBodyBytes = terms.maxBodyBytes;
+    this.#bodyPatienceMs = terms.bodyPatienceMs;
+    this.#stop = terms.stop;
+    this.#idleTimeout = terms.idleTimeout;
     const { url } = request;
     const pathAt = url.indexOf("/", url.indexOf("//") + 2);
     const searchAt = url.indexOf("?", pathAt);
@@ -57,6 +68,17 @@ export class LiveExchange implements Exchange {
     this.#watched ??= this.watch?.() ?? null;
     return this.#watched?.signal ?? NEVER;
   }
+
+  readonly receive = (): ReadableStream<Uint8Array> => {
+    if (this.request.body === null) return new Blob([]).stream();
+    // What arrives does not count as traffic for the connection's idle time-out.
+    this.keepOpen();
+    return arriving(this.request.body, this.#bodyPatienceMs);
+  };
+
+  readonly receiveText = (): Promise<string> => {
+    return arrived(this.request.text(), this.#bodyPatienceMs);
+  };
 
   keepOpen(): void {
     this.isHeldOpen = true;

@@ -5,7 +5,7 @@ import type { Sessions } from "../sessions/sessions.ts";
 import type { Workspaces } from "../workspaces/workspaces.ts";
 import { tooLarge } from "./body.ts";
 import { download, downloadAnswers } from "./download.ts";
-import { endpoint, type Endpoint, type Exchange } from "./endpoint.ts";
+import { endpoint, type Endpoint } from "./endpoint.ts";
 import { boundaryOf, openPart } from "./multipart.ts";
 import { presign } from "./presign.ts";
 import { BODY_ERRORS, Bytes, Instant, jsonAnswer, oneOf, SessionId } from "./schemas.ts";
@@ -47,7 +47,14 @@ const PATH_ERRORS = [
   "file_not_found",
   "executor_unavailable",
 ] as const;
-const WRITE_ERRORS = [...PATH_ERRORS, "bad_request", "file_conflict", "body_too_large", "disk_full"] as const;
+const WRITE_ERRORS = [
+  ...PATH_ERRORS,
+  "bad_request",
+  "file_conflict",
+  "body_too_large",
+  "request_timeout",
+  "disk_full",
+] as const;
 const FILE_PATH = "/api/v1/sessions/:session_id/files/*";
 
 /** Routes of a session's files. `maxFileBytes` bounds one file. */
@@ -98,11 +105,11 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     rawBody: { "multipart/form-data": Type.Object({ file: Bytes }) },
     answers: { 200: written },
     errors: ["unsupported_media_type", "validation_failed", ...WRITE_ERRORS],
-    async handle({ tenant, params: { session_id }, query, request }) {
+    async handle({ tenant, params: { session_id }, query, request, receive }) {
       const boundary = boundaryOf(request.headers.get("content-type"));
       checkLength(request.headers, maxFileBytes, FORM_BYTES);
       await sessions.get(tenant, session_id);
-      const { filename, body } = await openPart(bodyOf(request), boundary, "file");
+      const { filename, body } = await openPart(receive(), boundary, "file");
       const file = await workspaces.write(tenant, session_id, targetOf(query.path ?? "", filename), body, maxFileBytes);
       return { status: 200, json: shapeWritten(session_id, file) };
     },
@@ -117,10 +124,10 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
     rawBody: { "application/octet-stream": Bytes },
     answers: { 200: { ...written, description: "An existing file was replaced." }, 201: written },
     errors: WRITE_ERRORS,
-    async handle({ tenant, params, request }) {
+    async handle({ tenant, params, request, receive }) {
       const path = filePathOf(params["*"]);
       checkLength(request.headers, maxFileBytes, 0);
-      const file = await workspaces.write(tenant, params.session_id, path, bodyOf(request), maxFileBytes);
+      const file = await workspaces.write(tenant, params.session_id, path, receive(), maxFileBytes);
       return { status: file.created ? 201 : 200, json: shapeWritten(params.session_id, file) };
     },
   });
@@ -226,10 +233,6 @@ function targetOf(path: string, filename: string): string {
   const name = baseName(filename);
   if (name === "") throw new AppError("invalid_path", "give a path, or a filename in the form");
   return checkPath(path + name);
-}
-
-function bodyOf(request: Exchange["request"]): ReadableStream<Uint8Array> {
-  return request.body ?? new Blob([]).stream();
 }
 
 /** Refuses a file that says to be too large before it arrives; its true length is checked as it is written. */

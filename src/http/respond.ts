@@ -3,25 +3,22 @@ import type { Log } from "../log.ts";
 import type { Access } from "./auth.ts";
 import type { Endpoint, Reply } from "./endpoint.ts";
 import { errorReply } from "./errors.ts";
-import { LiveExchange, type IdleTimeout, type StopSignals } from "./exchange.ts";
+import { LiveExchange, type ExchangeTerms } from "./exchange.ts";
 import type { KeyWatch } from "./key-watch.ts";
 import type { HttpMetrics } from "./metrics.ts";
 import { withRequestId } from "../request-scope.ts";
 import { isConfiguredOrigin } from "./origin.ts";
 import type { RequestRate } from "./request-rate.ts";
 
-export type Surroundings = {
+export type Surroundings = ExchangeTerms & {
   access: Access;
   keyWatch: KeyWatch;
   rate: RequestRate | null;
   log: Log;
   metrics: HttpMetrics | null;
-  maxBodyBytes: number;
   corsOrigins: readonly string[];
-  stop: StopSignals;
   /** Whether connections are to end with their next answer. */
   isDraining: () => boolean;
-  idleTimeout: IdleTimeout;
   /** What `idleTimeout` is set to again after a call that was held open. */
   idleS: number;
 };
@@ -33,7 +30,7 @@ export function respond(
   request: Request,
   params: Record<string, string>,
 ): Promise<Response> {
-  const exchange = new LiveExchange(request, around.maxBodyBytes, around.stop, around.idleTimeout);
+  const exchange = new LiveExchange(request, around);
   return withRequestId(exchange.requestId, () => answer(around, endpoint, exchange, params));
 }
 

@@ -93,6 +93,7 @@ export function jsonAnswer(description: string, schema: TSchema, example?: unkno
 export const BODY_ERRORS = [
   "malformed_json",
   "body_too_large",
+  "request_timeout",
   "unsupported_media_type",
   "validation_failed",
 ] as const satisfies readonly ErrorCode[];

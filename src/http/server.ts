@@ -39,6 +39,7 @@ export type HttpConfig = Pick<
   | "defaultTimeoutS"
   | "maxTimeoutS"
   | "maxBodyBytes"
+  | "bodyPatienceMs"
   | "maxFileBytes"
 >;
 
@@ -101,6 +102,7 @@ export function createServer(deps: ServerDeps): HttpServer {
     log: deps.log,
     metrics: deps.metrics ?? null,
     maxBodyBytes: config.maxBodyBytes,
+    bodyPatienceMs: config.bodyPatienceMs,
     corsOrigins: config.corsOrigins,
     stop: { streams: streams.signal, waits: waits.signal },
     isDraining: () => isDraining,

@@ -55,6 +55,7 @@ describe("defaults", () => {
       journalLimitBytes: 268_435_456,
       maxFileBytes: 104_857_600,
       maxBodyBytes: 16_777_216,
+      bodyPatienceMs: 30_000,
       layersLimitBytes: 4 * 1024 ** 3,
       authMode: "auto",
       apiKeys: [],

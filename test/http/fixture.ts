@@ -58,6 +58,7 @@ const CONFIG: HttpConfig = {
   defaultTimeoutS: 300,
   maxTimeoutS: 3600,
   maxBodyBytes: 4 * 1024 * 1024,
+  bodyPatienceMs: 30_000,
   maxFileBytes: 8 * 1024 * 1024,
 };
 
