@@ -52,8 +52,7 @@ function recover(path: string): boolean {
 export function closeLostJournal(fd: number): boolean {
   const { size } = fstatSync(fd);
   const whole = lastLineEnd(fd, size);
-  const lastType = whole === 0 ? "" : typeOfLineBefore(fd, whole);
-  if (lastType === "end") {
+  if (hasEnd(fd, whole)) {
     if (whole < size) ftruncateSync(fd, whole);
     return false;
   }
@@ -77,11 +76,23 @@ function lastLineEnd(fd: number, end: number): number {
   return 0;
 }
 
-function typeOfLineBefore(fd: number, lineEnd: number): string {
-  const start = lastLineEnd(fd, lineEnd - 1);
+/** Whether the last of the whole lines is the end of the lines before it, and not of another file (after a power cut). */
+function hasEnd(fd: number, whole: number): boolean {
+  if (whole === 0) return false;
+  const start = lastLineEnd(fd, whole - 1);
+  const end = headAt(fd, start);
+  const before = start === 0 ? 0 : numberOf(headAt(fd, lastLineEnd(fd, start - 1)));
+  return splitLine(end).type === "end" && numberOf(end) === before + 1;
+}
+
+function headAt(fd: number, position: number): Buffer {
   const head = Buffer.alloc(32);
-  readSync(fd, head, 0, head.length, start);
-  return splitLine(head).type;
+  readSync(fd, head, 0, head.length, position);
+  return head;
+}
+
+function numberOf(line: Buffer): number {
+  return Number.parseInt(line.toString("latin1", 0, 20), 10);
 }
 
 /** The entries up to the first that is not what was written (after a power cut), and the end that they need. */
@@ -93,7 +104,7 @@ function lostOutcome(fd: number, whole: number): { seq: number; size: number; ou
   const bytes = { stdout: 0, stderr: 0 };
   for (const line of journalLines(fd, whole)) {
     const { type, json } = splitLine(line);
-    const entry = Number.parseInt(line.toString("latin1", 0, 20), 10) === seq + 1 ? parsed(json) : null;
+    const entry = numberOf(line) === seq + 1 ? parsed(json) : null;
     if (entry === null) break;
     if (type === "stdout" || type === "stderr") bytes[type] = bytesUpTo(entry);
     if (entry.status === "running") startedAt = entry.at ?? null;

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { rm } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Client, provenOutput, type StreamEvent } from "./client.ts";
 import { endExecutor, newDataDir, startServer, type Server } from "./server.ts";
 
@@ -65,6 +66,57 @@ describe("the executor is killed in mid-run", () => {
     }
     expect(left).toBe("");
   }, 20_000);
+});
+
+describe("the machine loses its power in mid-run", () => {
+  /** What a file system may leave of the last lines: a part, blocks that were never written, or both. */
+  const DAMAGES: [string, (journal: Buffer) => Buffer][] = [
+    ["cut in a line", (journal) => journal.subarray(0, journal.length - 7)],
+    [
+      "with zeros in place of the last lines",
+      (journal) => Buffer.concat([journal.subarray(0, -50), Buffer.alloc(4096)]),
+    ],
+    [
+      "with bytes of another file",
+      (journal) => Buffer.concat([journal, Buffer.from('7 stdout {"text":"fo\n99 end {}\n')]),
+    ],
+  ];
+
+  test.each(DAMAGES)(
+    "a journal %s keeps its whole events and ends crashed",
+    async (_name, damage) => {
+      const dataDir = await newDataDir();
+      dataDirs.push(dataDir);
+      const first = await startServer({ dataDir });
+      const before = new Client(first.url);
+      const session = await before.session();
+      const execution = await before.submit(session, COUNTING);
+      const seen: StreamEvent[] = [];
+      for await (const event of before.events(execution)) {
+        seen.push(event);
+        if (seen.length === 20) break;
+      }
+      const executor = await first.executorPid();
+      first.process.kill("SIGKILL");
+      process.kill(executor, "SIGKILL");
+      await first.process.exited;
+      const path = join(dataDir, "journals", session, `${execution}.journal`);
+      const damaged = damage(await readFile(path));
+      await writeFile(path, damaged);
+
+      const client = new Client((await start({ dataDir })).url);
+      const events = await client.allEvents(execution);
+      const text = provenOutput(events, "stdout");
+      expect(COUNTED).toStartWith(text);
+      expect(text.split("\n").length).toBeGreaterThan(15);
+      const whole = damaged.toString("latin1").split("\n").slice(0, -1);
+      expect(events.length).toBeGreaterThanOrEqual(Math.min(whole.length - 2, 20));
+      expect(events.at(-1)?.data).toMatchObject({ status: "crashed", reason: "executor_lost", exit_code: null });
+      expect((await client.get(`/executions/${execution}`)).body).toMatchObject({ status: "crashed", stdout: text });
+      expect((await client.run(session, "print('on')"))["stdout"]).toBe("on\n");
+    },
+    30_000,
+  );
 });
 
 describe("the control plane is killed in mid-run and started again", () => {

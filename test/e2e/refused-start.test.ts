@@ -1,5 +1,6 @@
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmod, mkdir, rm } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm } from "node:fs/promises";
 import { INCOMPLETE_SETTINGS, WRONG_SETTINGS } from "../config/wrong-settings.ts";
 import { Client } from "./client.ts";
 import { EXECUTABLE, newDataDir, serviceEnv, startServer, type Server } from "./server.ts";
@@ -58,6 +59,33 @@ describe("serve refuses to start with one clear line", () => {
     expect(code).not.toBe(0);
     expect(lines.length).toBe(1);
     expect(lines[0]).toContain(locked);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("when the data directory is on a read-only file system", async () => {
+    const script = 'mount -t tmpfs -o size=1m tmpfs "$1" && mount -o remount,ro "$1" && shift && exec "$@"';
+    const mounted = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", dir, EXECUTABLE, "serve"];
+    const { code, lines } = await refused(serviceEnv(dir), mounted);
+    expect({ code, lines }).toEqual({
+      code: 2,
+      lines: [`sandbox: DATA_DIR=${dir} can't be written: read-only file system`],
+    });
+  });
+
+  test("when the records are of a newer program, which stay as they are", async () => {
+    const home = await newDataDir();
+    const file = `${home}/newer.db`;
+    const db = new Database(file, { create: true });
+    db.run(
+      "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL)",
+    );
+    db.run("INSERT INTO schema_migrations VALUES (9999, 'later', '2100-01-01T00:00:00.000Z')");
+    db.close();
+    const before = await readFile(file);
+    const { code, lines } = await refused(serviceEnv(dir, { DATABASE_URL: `sqlite:${file}` }));
+    expect({ code, lines: lines.length }).toEqual({ code: 2, lines: 1 });
+    expect(lines[0]).toContain("version 9999");
+    expect(await readFile(file)).toEqual(before);
+    await rm(home, { recursive: true });
   });
 
   test("when a variable has a wrong value, or lacks another one, with exit code 2", async () => {

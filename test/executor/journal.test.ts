@@ -305,6 +305,17 @@ describe("recovery", () => {
     expect(readFileSync(path, "utf8")).toBe(before);
   });
 
+  test("an end that is of another file counts for nothing", () => {
+    const { journals, journal, path } = newJournal();
+    journal.status({ status: "pending", at: "2026-01-01T00:00:00.000Z" });
+    journal.output("stdout", text("kept"));
+    appendFileSync(path, '9 stdout {"te\n17 end {"status":"completed"}\n');
+    journals.open("e1")?.release();
+    const entries = parse(readFileSync(path, "utf8"));
+    expect(entries.map(({ seq, type }) => `${seq} ${type}`)).toEqual(["1 status", "2 stdout", "3 end"]);
+    expect(entries[2]?.json).toMatchObject({ status: "crashed", stdout_bytes: 4 });
+  });
+
   test("an empty journal, and one with bytes that were never written, get an end", () => {
     for (const damage of ["", "\0\0\0\0", "\0\0\n\0\n"]) {
       const { journals, journal, path } = newJournal();
