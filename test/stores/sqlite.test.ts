@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ConfigError } from "../../src/config.ts";
 import { AppError } from "../../src/errors.ts";
 import { SQLITE_MIGRATIONS } from "../../src/stores/migrations/sqlite.ts";
-import type { Sql } from "../../src/stores/sql.ts";
+import type { Sql, SqlValue } from "../../src/stores/sql.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
 import { at, executionRecord, sessionRecord, templateRecord } from "../contracts/records.ts";
 import { sqlContract, storesOn } from "../contracts/sql.ts";
@@ -132,6 +132,46 @@ describe("sqlite", () => {
       .catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(AppError);
     expect(error).toMatchObject({ code: "store_unavailable" });
+  });
+
+  test("lists and walks find their rows by an index, before and after the planner has its statistics", async () => {
+    const sql = open();
+    const { sessions, templates } = storesOn(sql);
+    await templates.insert(templateRecord());
+    const ended = { status: "terminated", completed_at: at(1) } as const;
+    for (let i = 0; i < 3000; i++) await sessions.insert(sessionRecord({ id: `s${i}`, ...ended }));
+    const asked: { text: string; values: readonly SqlValue[] }[] = [];
+    const noting: Sql = Object.assign(Object.create(sql) as Sql, {
+      query: (text: string, values: readonly SqlValue[] = []) => {
+        asked.push({ text, values });
+        return sql.query(text, values);
+      },
+    });
+    const noted = storesOn(noting);
+    const page = { limit: 50, offset: 0 };
+    for (const filter of [{}, { status: "failed" }, { template_id: "t" }] as const)
+      await noted.sessions.list("default", filter, page);
+    await noted.sessions.due(at(0), 100);
+    await noted.sessions.idsByStatus(["creating", "running"], "", 100);
+    await noted.sessions.endedBefore(at(0), 0, at(0), 100);
+    await noted.executions.ids("s1", page);
+    await noted.executions.endedBefore(at(0), 0, at(0), 100);
+    await noted.executions.unowned(at(0), 100);
+    expect(asked.length).toBeGreaterThan(10);
+    for (const state of ["before", "after"]) {
+      const planner = new Database(path, { readonly: true });
+      for (const { text, values } of asked) {
+        const steps = planner.query(`EXPLAIN QUERY PLAN ${text}`).all(...values) as { detail: string }[];
+        const plan = steps.map(({ detail }) => detail);
+        const scans = plan.filter((step) => step.startsWith("SCAN ") && !step.includes(" USING "));
+        expect({ state, text, scans }).toEqual({ state, text, scans: [] });
+        const sorts = text.includes("ORDER BY seq DESC") ? plan.filter((step) => step.includes("TEMP B-TREE")) : [];
+        expect({ state, text, sorts }).toEqual({ state, text, sorts: [] });
+      }
+      planner.close();
+      await sql.tidy?.(new AbortController().signal);
+      await sql.query("ANALYZE");
+    }
   });
 
   describe("upkeep", () => {
