@@ -6,6 +6,7 @@ import { ensureExecutor } from "./executor/spawn.ts";
 import type { Log } from "./log.ts";
 import type { Objects } from "./objects/objects.ts";
 import type { Provisioner } from "./provisioners/provisioner.ts";
+import { StoredLayers } from "./workspaces/stored-layers.ts";
 import type { Sql } from "./stores/sql.ts";
 import { restoreWorkspace } from "./workspaces/restore.ts";
 
@@ -122,6 +123,7 @@ async function openKubernetes(config: Config, sql: Sql, objects: Objects, log: L
       maxRunning: config.maxRunningPerSession,
       startTimeoutMs: config.creatingTimeoutMs,
       restore: (session, executor) => restoreWorkspace(objects, session, executor),
+      shelf: new StoredLayers(objects),
       indexUrl: config.packageIndexUrl ?? hostIndexUrl(process.env),
       warm: { store: new SqlWarmPodStore(sql), maxProcesses: config.maxProcesses },
     },

@@ -2,6 +2,7 @@ import { AppError } from "../errors.ts";
 import { withMember } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { indexRules } from "./layers/package-index.ts";
+import { withFirstLine } from "./layers/layer-archive.ts";
 import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
@@ -99,6 +100,23 @@ export class HttpExecutor implements Executor {
 
   audit(sandboxId: string): Promise<EgressDecision[]> {
     return this.#json(`/sandboxes/${sandboxId}/audit`, { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
+  }
+
+  /** The layer in the Pod, unless it would have to be built there. */
+  async findLayer(request: LayerRequest): Promise<Layer | null> {
+    const found = await this.#json<unknown>("/layers/find", { method: "POST", json: request });
+    return found === null ? null : checkedLayer(found);
+  }
+
+  /** The bytes of a layer, for `putLayer`. */
+  async layerArchive(name: string): Promise<ReadableStream<Uint8Array>> {
+    return this.#stream(await this.#call(`/layers/${name}`), undefined);
+  }
+
+  /** Has the bytes of a layer be the one that is asked for. */
+  async putLayer(request: LayerRequest, archive: ReadableStream<Uint8Array>): Promise<Layer> {
+    const body = withFirstLine(JSON.stringify(request), archive);
+    return checkedLayer(await this.#json("/layers", { method: "PUT", body }));
   }
 
   /** In a Pod the build reaches its index through a tunnel of its own, and nothing else. */

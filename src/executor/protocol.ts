@@ -12,6 +12,9 @@ import type { RawJson } from "../json-text.ts";
  *     PUT    /sandboxes/:id/layers string[]        204; the layers of executions from now on
  *     GET    /sandboxes/:id/audit                  EgressDecision[], newest first; empty for an unknown one
  *     POST   /layers                               LayerRequest → Layer; the same set again is the same layer
+ *     POST   /layers/find                          LayerRequest → Layer, or null when it would have to be built
+ *     GET    /layers/NAME                          archive (layers/layer-archive.ts)
+ *     PUT    /layers                               a line of JSON (LayerRequest), archive → Layer
  *     GET    /tunnel?for=sandbox|layers            a WebSocket (tunnel/frames.ts): where connections leave that programs make
  *     DELETE /sandboxes/:id?workspace=keep|delete  204, also when there is none
  *     PUT    /executions/:id                       ExecutionRequest → its journal, live, from entry 1; idempotent by id

@@ -6,6 +6,7 @@ import { requestIdOf, withRequestId } from "../request-scope.ts";
 import { fileRoute } from "./file-routes.ts";
 import { checkId } from "./ids.ts";
 import { followJournal } from "./journal-reader.ts";
+import { layerRoute } from "./layers/layer-routes.ts";
 import type { Layers } from "./layers/layers.ts";
 import {
   LANGUAGES,
@@ -13,7 +14,6 @@ import {
   type ExecutionRequest,
   type ExecutorHealth,
   type JournalName,
-  type LayerRequest,
   type PoolSpec,
   type SandboxSpec,
   REFUSAL_CODE,
@@ -120,13 +120,13 @@ export class ExecutorServer {
     const url = new URL(request.url);
     const [, collection = "", rawId, part, ...rest] = url.pathname.split("/");
     const call = `${request.method} /${collection}`;
+    if (collection === "layers") return layerRoute(request, rawId, this.#o.layers);
     if (rawId === undefined) {
       if (call === "GET /health") return Response.json(await this.#o.health());
       if (call === "GET /isolation") return Response.json(await this.#o.isolation());
       if (call === "GET /sandboxes") return Response.json(this.#o.sandboxes.list());
       if (call === "GET /journals") return Response.json(await this.#o.surplusJournals());
       if (call === "PUT /pools") return this.#setPools(await json<PoolSpec[]>(request));
-      if (call === "POST /layers") return this.#layer(await json<LayerRequest>(request));
       if (call === "POST /shutdown") return this.#shutdown();
       if (call === "GET /tunnel") return this.#tunnel(request, url);
       return unknownRoute();
@@ -140,12 +140,6 @@ export class ExecutorServer {
     if (part === "tree") return this.#trees.answer(request, url, id);
     if (part !== "files") return unknownRoute();
     return fileRoute(request, url, rest.join("/"), id, this.#o);
-  }
-
-  async #layer(request: LayerRequest): Promise<Response> {
-    if (!Array.isArray(request.requirements) || !(request.timeoutMs > 0))
-      throw new AppError("bad_request", "not a layer request");
-    return Response.json(await this.#o.layers.ensure(request));
   }
 
   #tunnel(request: Request, url: URL): undefined {

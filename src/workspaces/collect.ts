@@ -2,6 +2,7 @@ import type { Log } from "../log.ts";
 import { collectGarbage } from "../objects/garbage.ts";
 import type { Objects } from "../objects/objects.ts";
 import type { SessionStore } from "../sessions/session.ts";
+import { isLayerName, StoredLayers } from "./stored-layers.ts";
 import { sessionIdOf, storedName } from "./stored-name.ts";
 
 export type CollectDeps = {
@@ -17,9 +18,14 @@ export async function collectStored(
   { objects, sessions, log, graceMs }: CollectDeps,
   signal: AbortSignal,
 ): Promise<void> {
+  const layers = new StoredLayers(objects);
   let deletedWorkspaces = 0;
   for await (const workspace of objects.workspaces()) {
     signal.throwIfAborted();
+    if (isLayerName(workspace)) {
+      await layers.removeOld(workspace);
+      continue;
+    }
     const session = await sessions.get(sessionIdOf(workspace));
     if (session !== null && storedName(session) === workspace) continue;
     await objects.deleteManifests(workspace);

@@ -120,6 +120,19 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("sessions in Pods that 
     expect(now).not.toBe(uid);
   }, 90_000);
 
+  test("a set that another Pod has built for the image is taken from there", async () => {
+    await index.wheel("delta", "1.0", "VALUE = 'delta'\n");
+    const fields = { dependencies: [{ name: "delta" }] };
+    await session(fields);
+    const asked = index.asked.length;
+    const id = await session(fields);
+    expect(index.asked.length).toBe(asked);
+    expect((await client.get(`/sessions/${id}`)).body["installed_dependencies"]).toMatchObject([
+      { name: "delta", version: "1.0" },
+    ]);
+    expect(await client.run(id, "import delta\nprint(delta.VALUE)")).toMatchObject({ stdout: "delta\n" });
+  }, 60_000);
+
   test("an installation that fails ends the session, or says so, as asked", async () => {
     const fields = { template_id: "pod", dependencies: [{ name: "nothere" }] };
     const failed = await client.post("/sessions?wait=60", fields);

@@ -82,6 +82,53 @@ describe("a layer", () => {
   });
 });
 
+describe("the bytes of a layer", () => {
+  test("make the same layer in another executor, which asks no index", async () => {
+    const request = {
+      requirements: ["alpha", "gamma"],
+      indexUrl: index.url,
+      imageUrl: SPEC.imageUrl,
+      timeoutMs: 60_000,
+    };
+    const other = await TestExecutor.start();
+    try {
+      const built = await executor.client.ensureLayer(request);
+      expect(await other.client.findLayer(request)).toBeNull();
+      const asked = index.asked.length;
+      const put = await other.client.putLayer(request, await executor.client.layerArchive(built.name));
+      expect(put.packages).toEqual(built.packages);
+      expect(await other.client.findLayer(request)).toEqual(put);
+      expect(await other.client.ensureLayer(request)).toEqual(put);
+      expect(index.asked.length).toBe(asked);
+      const sandbox = await other.sandbox({ layers: [put.name] });
+      expect((await other.shell(sandbox, "alpha-say")).stdout).toBe("said two\n");
+      expect((await other.run(sandbox, "import gamma\nprint(gamma.ORIGIN)")).stdout).toBe("source\n");
+      // Twice is once.
+      const again = await other.client.putLayer(request, await executor.client.layerArchive(built.name));
+      expect(again.name).toBe(put.name);
+      const left = readdirSync(`${other.dataDir}/workspaces`).filter((name) => name.startsWith(".once"));
+      expect(left).toEqual([]);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test.each([
+    ["nothing", ""],
+    ["no archive", "[]\n"],
+    ["a path that leads out", '[]\n{"entries":[],"directories":[],"links":[{"path":"../x","target":"y"}]}\n'],
+    [
+      "other bytes than its hashes",
+      '[]\n{"entries":[{"path":"a","mode":"0644","size":1,"sha256":"0"}],"directories":[],"links":[]}\nx',
+    ],
+  ])("are refused when they are %s", async (_, text) => {
+    const request = { requirements: ["omega"], indexUrl: index.url, imageUrl: SPEC.imageUrl, timeoutMs: 60_000 };
+    const refused = await executor.client.putLayer(request, new Blob([text]).stream()).catch((error: unknown) => error);
+    expect(refused).toMatchObject({ code: expect.stringMatching(/^(bad_request|invalid_path)$/) });
+    expect(await executor.client.findLayer(request)).toBeNull();
+  });
+});
+
 describe("a build", () => {
   test("that fails says why and leaves nothing", async () => {
     const layers = readdirSync(`${executor.dataDir}/layers`);

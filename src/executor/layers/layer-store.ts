@@ -61,6 +61,12 @@ export class LayerStore {
     return this.#layerOf(entry);
   }
 
+  /** The layer of a name; null when there is none. */
+  named(name: string): Layer | null {
+    const entry = this.#entries().find((one) => one.name === name);
+    return entry === undefined ? null : this.#layerOf(entry);
+  }
+
   /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. Throws `dependency_failed`. */
   async add(digest: string, directory: string, packages: InstalledPackage[]): Promise<Layer> {
     const name = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");

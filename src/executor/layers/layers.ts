@@ -1,11 +1,14 @@
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 import { rawJson } from "../../json-text.ts";
 import type { Log } from "../../log.ts";
+import { ONCE } from "../ids.ts";
+import { removeTree } from "../jail/remove-tree.ts";
 import type { ExecutionRequest, InstalledPackage, Layer, LayerRequest, Outcome, SandboxSpec } from "../protocol.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { INSTALL_PROGRAM, installEnvironment } from "./install-program.ts";
+import { layerArchive, restoreLayer } from "./layer-archive.ts";
 import { LayerStore } from "./layer-store.ts";
 import { indexRules } from "./package-index.ts";
 
@@ -49,6 +52,42 @@ export class Layers {
 
   /** Finds the layer or builds it; callers that ask for the same set meanwhile share the build. Throws `dependency_failed`. */
   ensure(request: LayerRequest): Promise<Layer> {
+    const { digest, build } = this.#planned(request);
+    const present = this.#store.find(digest);
+    if (present !== null) return Promise.resolve(present);
+    const building =
+      this.#building.get(digest) ??
+      this.#inTurn(() => this.#build(digest, build)).finally(() => this.#building.delete(digest));
+    this.#building.set(digest, building);
+    return building;
+  }
+
+  /** The layer, unless it would have to be built. */
+  find(request: LayerRequest): Layer | null {
+    return this.#store.find(this.#planned(request).digest);
+  }
+
+  /** The bytes of a layer. `not_found` when there is none of that name, `body_too_large` when there are too many. */
+  async archive(name: string): Promise<ReadableStream<Uint8Array>> {
+    const layer = this.#store.named(name);
+    if (layer === null) throw new AppError("not_found", "there is no such layer");
+    return layerArchive(join(this.#d.dataDir, "layers", name), layer.packages);
+  }
+
+  /** Has what an archive holds be the layer that was asked for, unless that is there already. */
+  async adopt(request: LayerRequest, archive: ReadableStream<Uint8Array>): Promise<Layer> {
+    const { digest } = this.#planned(request);
+    const aside = join(this.#d.dataDir, "workspaces", `${ONCE}${crypto.randomUUID()}`);
+    mkdirSync(aside, { recursive: true });
+    try {
+      const packages = await restoreLayer(aside, archive, this.#d.buildBytes);
+      return this.#store.find(digest) ?? (await this.#store.add(digest, aside, packages));
+    } finally {
+      await removeTree(aside);
+    }
+  }
+
+  #planned(request: LayerRequest): { digest: string; build: LayerRequest & { indexUrl: string } } {
     const requirements = [...new Set(request.requirements)].toSorted();
     const exact = request.exact ?? [];
     const bad = [...requirements, ...exact].find((one) => typeof one !== "string" || !REQUIREMENT.test(one));
@@ -59,15 +98,7 @@ export class Layers {
     const digest = new Bun.CryptoHasher("sha256")
       .update(JSON.stringify([requirements, indexUrl, request.imageUrl, python]))
       .digest("hex");
-    const present = this.#store.find(digest);
-    if (present !== null) return Promise.resolve(present);
-    const build =
-      this.#building.get(digest) ??
-      this.#inTurn(() =>
-        this.#build(digest, { ...request, requirements: exact.length > 0 ? exact : requirements, indexUrl }),
-      ).finally(() => this.#building.delete(digest));
-    this.#building.set(digest, build);
-    return build;
+    return { digest, build: { ...request, requirements: exact.length > 0 ? exact : requirements, indexUrl } };
   }
 
   async #build(digest: string, request: LayerRequest & { indexUrl: string }): Promise<Layer> {

@@ -12,6 +12,7 @@ import { sandboxSpec } from "../sandbox-spec.ts";
 import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
 import { MANAGED_BY, podName, SESSION_ID } from "./names.ts";
+import { PodLayers, type LayerShelf } from "./pod-layers.ts";
 import { PodExecutors } from "./pod-executors.ts";
 import { PodEnds } from "./pod-ends.ts";
 import { podState } from "./pod-state.ts";
@@ -26,6 +27,8 @@ export type KubernetesProvisionerOptions = SessionPodsOptions & {
   restore(session: Session, executor: Executor): Promise<void>;
   /** The package index of those who name none. */
   indexUrl: string;
+  /** Layers that other Pods have built. */
+  shelf: LayerShelf;
   /** Keeps Pods started ahead, for sessions that may have so many processes. Absent: none. */
   warm?: { store: WarmPodStore; maxProcesses: number };
 };
@@ -44,6 +47,7 @@ export class KubernetesProvisioner implements Provisioner {
   readonly #watch: PodWatch;
   readonly #pods: SessionPods;
   readonly #executors: PodExecutors;
+  readonly #layers: PodLayers;
   readonly #warm: WarmPods | null;
   readonly #ends = new PodEnds();
 
@@ -54,6 +58,7 @@ export class KubernetesProvisioner implements Provisioner {
     this.#watch = new PodWatch(client, selector.join(","), log, (...change) => this.#ends.note(...change));
     this.#pods = new SessionPods(client, options, this.#watch, log);
     this.#executors = new PodExecutors(this.#watch, options);
+    this.#layers = new PodLayers({ ...options, log });
     const settings = { ...options, namespace: client.namespace };
     const parts = { client, watch: this.#watch, executors: this.#executors, pods: this.#pods, log, settings };
     this.#warm = options.warm === undefined ? null : new WarmPods({ ...options, ...options.warm, ...parts });
@@ -78,7 +83,7 @@ export class KubernetesProvisioner implements Provisioner {
     if (session.status === "running") await this.#options.restore(session, executor);
     const restoredMs = performance.now();
     const hasPackages = session.installed_dependencies.length > 0;
-    const layers = hasPackages ? [(await executor.ensureLayer(sameLayerRequest(session))).name] : [];
+    const layers = hasPackages ? [(await this.#layers.ensure(executor, pod, sameLayerRequest(session))).name] : [];
     const installedMs = performance.now();
     const spec = { ...sandboxSpec(session, this.#options.maxRunning), layers };
     const made = await executor.createSandbox(session.id, spec);
@@ -114,7 +119,7 @@ export class KubernetesProvisioner implements Provisioner {
   async ensureLayer(session: Session, request: LayerRequest): Promise<Layer> {
     await this.#watch.synced(SYNC_MS);
     const { pod } = await this.#answering(session, AbortSignal.timeout(ENSURE_MS));
-    return this.#executors.at(pod).ensureLayer(request);
+    return this.#layers.ensure(this.#executors.at(pod), pod, request);
   }
 
   async openTunnel(session: Session, decided: (decision: EgressDecision) => void): Promise<OpenTunnel> {
