@@ -1,12 +1,12 @@
 import { AppError } from "../errors.ts";
 import { withMember } from "../json-text.ts";
-import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { indexRules } from "./layers/package-index.ts";
 import { withFirstLine } from "./layers/layer-archive.ts";
 import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
-import { boundedText, refusalOf, unavailable } from "./answer.ts";
+import { unavailable } from "./answer.ts";
+import { ANSWER_MS, Calls, type ExecutorAddress, type PodAddress } from "./calls.ts";
 import { BODY_LENGTH, FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   Check,
@@ -29,106 +29,84 @@ import type {
   WorkspaceTree,
 } from "./protocol.ts";
 
-/** Where an executor is: a socket on this host, or an address whose every request needs the token. */
-export type ExecutorAddress = { unix: string } | PodAddress;
-/** `indexUrl`: the package index of those who name none. */
-export type PodAddress = { url: string; token: string; indexUrl: string };
-
 const MEBIBYTE = 1024 ** 2;
-/** What the answers of an executor in a Pod may have at most, whoever gives them. */
-const MAX_ANSWER_BYTES = MEBIBYTE;
 const MAX_LIST_BYTES = 8 * MEBIBYTE;
 /** Both output streams of a record, escaped; and the names of a workspace's files. */
 const MAX_BULK_BYTES = 128 * MEBIBYTE;
-/** How long it may take to answer what needs no program to run. */
-const ANSWER_MS = 30_000;
 const BULK_MS = 120_000;
-
-type Call = {
-  method?: string;
-  json?: unknown;
-  body?: ReadableStream<Uint8Array> | string;
-  headers?: Headers;
-  signal?: AbortSignal | undefined;
-  /** In a Pod, milliseconds until the whole answer must be there; absent: as long as it takes. */
-  withinMs?: number | undefined;
-  maxBytes?: number;
-};
 
 /** An executor in another process, over HTTP (protocol.ts). */
 export class HttpExecutor implements Executor {
-  readonly #base: string;
-  readonly #transport: { unix?: string };
-  readonly #authorization: string | null;
+  readonly #calls: Calls;
   readonly #pod: PodAddress | null;
 
   constructor(address: ExecutorAddress) {
     this.#pod = "unix" in address ? null : address;
-    this.#base = "unix" in address ? "http://executor" : address.url.replace(/\/$/, "");
-    this.#transport = "unix" in address ? { unix: address.unix } : {};
-    this.#authorization = "unix" in address ? null : `Bearer ${address.token}`;
+    this.#calls = new Calls(address);
   }
 
   health(signal?: AbortSignal): Promise<ExecutorHealth> {
-    return this.#json("/health", { signal, withinMs: ANSWER_MS });
+    return this.#calls.json("/health", { signal, withinMs: ANSWER_MS });
   }
 
   isolation(): Promise<Check[]> {
-    return this.#json("/isolation");
+    return this.#calls.json("/isolation");
   }
 
   listSandboxes(): Promise<SandboxState[]> {
-    return this.#json("/sandboxes", { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
+    return this.#calls.json("/sandboxes", { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
   }
 
   createSandbox(id: string, spec: SandboxSpec): Promise<SandboxState> {
-    return this.#json(`/sandboxes/${id}`, { method: "PUT", json: spec, withinMs: ANSWER_MS });
+    return this.#calls.json(`/sandboxes/${id}`, { method: "PUT", json: spec, withinMs: ANSWER_MS });
   }
 
   async setPools(pools: readonly PoolSpec[]): Promise<void> {
-    await this.#tell("/pools", { method: "PUT", json: pools });
+    await this.#calls.tell("/pools", { method: "PUT", json: pools });
   }
 
   async deleteSandbox(id: string, options: { deleteWorkspace: boolean }): Promise<void> {
     const workspace = options.deleteWorkspace ? "delete" : "keep";
-    await this.#tell(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
+    await this.#calls.tell(`/sandboxes/${id}?workspace=${workspace}`, { method: "DELETE" });
   }
 
   async setLayers(id: string, layers: readonly string[]): Promise<void> {
-    await this.#tell(`/sandboxes/${id}/layers`, { method: "PUT", json: layers });
+    await this.#calls.tell(`/sandboxes/${id}/layers`, { method: "PUT", json: layers });
   }
 
   audit(sandboxId: string): Promise<EgressDecision[]> {
-    return this.#json(`/sandboxes/${sandboxId}/audit`, { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
+    return this.#calls.json(`/sandboxes/${sandboxId}/audit`, { withinMs: ANSWER_MS, maxBytes: MAX_LIST_BYTES });
   }
 
   /** The layer in the Pod, unless it would have to be built there. */
   async findLayer(request: LayerRequest): Promise<Layer | null> {
-    const found = await this.#json<unknown>("/layers/find", { method: "POST", json: request });
+    const found = await this.#calls.json<unknown>("/layers/find", { method: "POST", json: request });
     return found === null ? null : checkedLayer(found);
   }
 
   /** The bytes of a layer, for `putLayer`. */
   async layerArchive(name: string): Promise<ReadableStream<Uint8Array>> {
-    return this.#stream(await this.#call(`/layers/${name}`), undefined);
+    return this.#calls.stream(await this.#calls.call(`/layers/${name}`), undefined);
   }
 
   /** Has the bytes of a layer be the one that is asked for. */
   async putLayer(request: LayerRequest, archive: ReadableStream<Uint8Array>): Promise<Layer> {
     const body = withFirstLine(JSON.stringify(request), archive);
-    return checkedLayer(await this.#json("/layers", { method: "PUT", body }));
+    return checkedLayer(await this.#calls.json("/layers", { method: "PUT", body }));
   }
 
   /** In a Pod the build reaches its index through a tunnel of its own, and nothing else. */
   async ensureLayer(request: LayerRequest): Promise<Layer> {
-    if (this.#pod === null) return this.#json("/layers", { method: "POST", json: request });
+    if (this.#pod === null) return this.#calls.json("/layers", { method: "POST", json: request });
     const indexUrl = request.indexUrl ?? this.#pod.indexUrl;
     const rules = indexRules(indexUrl, indexUrl === this.#pod.indexUrl);
     const tunnel = await this.openTunnel("layers", rules, () => {});
     try {
       const withinMs = request.timeoutMs + BULK_MS;
       const json = { ...request, indexUrl };
-      return checkedLayer(await this.#json("/layers", { method: "POST", json, withinMs, maxBytes: MAX_LIST_BYTES }));
+      return checkedLayer(
+        await this.#calls.json("/layers", { method: "POST", json, withinMs, maxBytes: MAX_LIST_BYTES }),
+      );
     } finally {
       tunnel.close();
     }
@@ -147,27 +125,27 @@ export class HttpExecutor implements Executor {
   async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const { event, ...rest } = request;
     const body = withMember(rest, "event", event);
-    return this.#stream(await this.#call(`/executions/${id}`, { method: "PUT", body, signal }), signal);
+    return this.#calls.stream(await this.#calls.call(`/executions/${id}`, { method: "PUT", body, signal }), signal);
   }
 
   async journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return this.#stream(await this.#call(`/executions/${id}/journal?after=${after}`, { signal }), signal);
+    return this.#calls.stream(await this.#calls.call(`/executions/${id}/journal?after=${after}`, { signal }), signal);
   }
 
   output(id: string): Promise<ExecutionOutput> {
-    return this.#json(`/executions/${id}/output`, { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES });
+    return this.#calls.json(`/executions/${id}/output`, { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES });
   }
 
   async cancel(id: string): Promise<void> {
-    await this.#tell(`/executions/${id}/cancel`, { method: "POST" });
+    await this.#calls.tell(`/executions/${id}/cancel`, { method: "POST" });
   }
 
   surplusJournals(): Promise<JournalName[]> {
-    return this.#json("/journals");
+    return this.#calls.json("/journals");
   }
 
   async deleteExecution(id: string, sandboxId: string): Promise<void> {
-    await this.#tell(`/executions/${id}?sandbox=${sandboxId}`, { method: "DELETE" });
+    await this.#calls.tell(`/executions/${id}?sandbox=${sandboxId}`, { method: "DELETE" });
   }
 
   async listFiles(
@@ -177,7 +155,7 @@ export class HttpExecutor implements Executor {
   ): Promise<FileEntry[]> {
     const query = new URLSearchParams({ path, recursive: String(options.recursive), limit: String(options.limit) });
     const call = { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES };
-    const files = await this.#json<FileEntry[]>(`/sandboxes/${sandboxId}/files?${query.toString()}`, call);
+    const files = await this.#calls.json<FileEntry[]>(`/sandboxes/${sandboxId}/files?${query.toString()}`, call);
     return files.slice(0, options.limit);
   }
 
@@ -188,9 +166,9 @@ export class HttpExecutor implements Executor {
     headers: Headers,
     signal?: AbortSignal,
   ): Promise<FileRead> {
-    const isLocal = this.#authorization === null;
+    const isLocal = this.#pod === null;
     if (isLocal) headers.set(LOCAL_READER, "1");
-    const response = await this.#call(filePath(sandboxId, path), { method, headers, signal }, [416]);
+    const response = await this.#calls.call(filePath(sandboxId, path), { method, headers, signal }, [416]);
     const { status, headers: answered } = response;
     const [file, start, end] = answered.get(FILE_HANDLE)?.split(" ") ?? [];
     // An executor elsewhere is in a container of somebody's image: it may not name files of this host.
@@ -209,107 +187,36 @@ export class HttpExecutor implements Executor {
     body: ReadableStream<Uint8Array>,
     limitBytes: number,
   ): Promise<FileWritten> {
-    return this.#json(`${filePath(sandboxId, path)}?limit=${limitBytes}`, { method: "PUT", body });
+    return this.#calls.json(`${filePath(sandboxId, path)}?limit=${limitBytes}`, { method: "PUT", body });
   }
 
   async removeFile(sandboxId: string, path: string): Promise<void> {
-    await this.#tell(filePath(sandboxId, path), { method: "DELETE" });
+    await this.#calls.tell(filePath(sandboxId, path), { method: "DELETE" });
   }
 
   async moveFile(sandboxId: string, from: string, to: string): Promise<void> {
-    await this.#tell(`/sandboxes/${sandboxId}/files/move`, { method: "POST", json: { from, to } });
+    await this.#calls.tell(`/sandboxes/${sandboxId}/files/move`, { method: "POST", json: { from, to } });
   }
 
   async makeDirectory(sandboxId: string, path: string): Promise<void> {
-    await this.#tell(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
+    await this.#calls.tell(`/sandboxes/${sandboxId}/files/mkdir`, { method: "POST", json: { path } });
   }
 
   async tree(sandboxId: string, options: TreeOptions): Promise<WorkspaceTree | null> {
     const query = new URLSearchParams({ known: options.known ?? "", max_bytes: String(options.maxBytes) });
-    const response = await this.#call(`/sandboxes/${sandboxId}/tree?${query.toString()}`, { signal: options.signal });
-    return response.status === 304 ? null : this.#read(response, MAX_BULK_BYTES);
+    const response = await this.#calls.call(`/sandboxes/${sandboxId}/tree?${query.toString()}`, {
+      signal: options.signal,
+    });
+    return response.status === 304 ? null : this.#calls.read(response, MAX_BULK_BYTES);
   }
 
   async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {
-    await this.#tell(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive, withinMs: undefined });
+    await this.#calls.tell(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive, withinMs: undefined });
   }
 
   /** Asks the executor to end all of its sandboxes and itself. */
   async shutdown(): Promise<void> {
-    await this.#tell("/shutdown", { method: "POST" });
-  }
-
-  async #json<T>(path: string, call: Call = {}): Promise<T> {
-    return this.#read(await this.#call(path, call), call.maxBytes ?? MAX_ANSWER_BYTES);
-  }
-
-  /** A call whose answer says nothing but that it was done. */
-  async #tell(path: string, call: Call): Promise<void> {
-    const { body } = await this.#call(path, { withinMs: ANSWER_MS, ...call });
-    await body?.cancel();
-  }
-
-  async #read<T>(response: Response, maxBytes: number): Promise<T> {
-    try {
-      return (
-        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, maxBytes))
-      ) as T;
-    } catch (error) {
-      throw unavailable(error);
-    }
-  }
-
-  /** Throws AppError for every status but 2xx, 304 and those of `also`. */
-  async #call(path: string, call: Call = {}, also: readonly number[] = []): Promise<Response> {
-    const headers = new Headers(call.headers);
-    const requestId = requestIdInScope();
-    if (requestId !== undefined) headers.set(REQUEST_ID_HEADER, requestId);
-    if (this.#authorization !== null) headers.set("Authorization", this.#authorization);
-    const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
-    const { signal = this.#limit(call) } = call;
-    let response: Response;
-    try {
-      response = await fetch(this.#base + path, {
-        ...this.#transport,
-        method: call.method ?? "GET",
-        headers,
-        redirect: "manual",
-        // An execution may be silent for an hour.
-        timeout: false,
-        ...(body === undefined ? {} : { body }),
-        ...(signal === undefined ? {} : { signal }),
-      });
-    } catch (error) {
-      call.signal?.throwIfAborted();
-      throw error instanceof AppError ? error : unavailable(error);
-    }
-    if (response.ok || response.status === 304 || also.includes(response.status)) return response;
-    throw await refusalOf(response);
-  }
-
-  /** An executor on this host is the host's own, and a slow one is waited for. */
-  #limit({ withinMs }: Call): AbortSignal | undefined {
-    return this.#pod === null || withinMs === undefined ? undefined : AbortSignal.timeout(withinMs);
-  }
-
-  /** The body, with a connection that breaks as `executor_unavailable`. */
-  #stream(response: Response, signal: AbortSignal | undefined): ReadableStream<Uint8Array> {
-    const reader = (response.body ?? new Blob([]).stream()).getReader();
-    return new ReadableStream<Uint8Array>(
-      {
-        async pull(controller) {
-          try {
-            const { done, value } = await reader.read();
-            if (done) controller.close();
-            else controller.enqueue(value);
-          } catch (error) {
-            controller.error(signal?.aborted === true ? signal.reason : unavailable(error));
-          }
-        },
-        cancel: (reason) => reader.cancel(reason),
-      },
-      { highWaterMark: 0 },
-    );
+    await this.#calls.tell("/shutdown", { method: "POST" });
   }
 }
 

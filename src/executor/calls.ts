@@ -1,0 +1,112 @@
+import { AppError } from "../errors.ts";
+import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
+import { boundedText, refusalOf, unavailable } from "./answer.ts";
+
+/** Where an executor is: a socket on this host, or an address whose every request needs the token. */
+export type ExecutorAddress = { unix: string } | PodAddress;
+/** `indexUrl`: the package index of those who name none. */
+export type PodAddress = { url: string; token: string; indexUrl: string };
+
+/** What the answers of an executor in a Pod may have at most, whoever gives them. */
+const MAX_ANSWER_BYTES = 1024 ** 2;
+/** How long it may take to answer what needs no program to run. */
+export const ANSWER_MS = 30_000;
+
+export type Call = {
+  method?: string;
+  json?: unknown;
+  body?: ReadableStream<Uint8Array> | string;
+  headers?: Headers;
+  signal?: AbortSignal | undefined;
+  /** In a Pod, milliseconds until the whole answer must be there; absent: as long as it takes. */
+  withinMs?: number | undefined;
+  maxBytes?: number;
+};
+
+/** Calls of an executor in another process, over HTTP. */
+export class Calls {
+  readonly #base: string;
+  readonly #transport: { unix?: string };
+  readonly #authorization: string | null;
+
+  constructor(address: ExecutorAddress) {
+    this.#base = "unix" in address ? "http://executor" : address.url.replace(/\/$/, "");
+    this.#transport = "unix" in address ? { unix: address.unix } : {};
+    this.#authorization = "unix" in address ? null : `Bearer ${address.token}`;
+  }
+
+  /** The answer's JSON, which is believed to be of this type. Throws AppError. */
+  async json<T>(path: string, call: Call = {}): Promise<T> {
+    return this.read(await this.call(path, call), call.maxBytes ?? MAX_ANSWER_BYTES);
+  }
+
+  /** A call whose answer says nothing but that it was done. */
+  async tell(path: string, call: Call): Promise<void> {
+    const { body } = await this.call(path, { withinMs: ANSWER_MS, ...call });
+    await body?.cancel();
+  }
+
+  /** The JSON of an answer that is there. Throws AppError. */
+  async read<T>(response: Response, maxBytes: number): Promise<T> {
+    try {
+      return (
+        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, maxBytes))
+      ) as T;
+    } catch (error) {
+      throw unavailable(error);
+    }
+  }
+
+  /** Throws AppError for every status but 2xx, 304 and those of `also`. */
+  async call(path: string, call: Call = {}, also: readonly number[] = []): Promise<Response> {
+    const headers = new Headers(call.headers);
+    const requestId = requestIdInScope();
+    if (requestId !== undefined) headers.set(REQUEST_ID_HEADER, requestId);
+    if (this.#authorization !== null) headers.set("Authorization", this.#authorization);
+    const body = call.body ?? (call.json === undefined ? undefined : JSON.stringify(call.json));
+    const { signal = this.#limit(call) } = call;
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, {
+        ...this.#transport,
+        method: call.method ?? "GET",
+        headers,
+        redirect: "manual",
+        // An execution may be silent for an hour.
+        timeout: false,
+        ...(body === undefined ? {} : { body }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+    } catch (error) {
+      call.signal?.throwIfAborted();
+      throw error instanceof AppError ? error : unavailable(error);
+    }
+    if (response.ok || response.status === 304 || also.includes(response.status)) return response;
+    throw await refusalOf(response);
+  }
+
+  /** An executor on this host is the host's own, and a slow one is waited for. */
+  #limit({ withinMs }: Call): AbortSignal | undefined {
+    return this.#authorization === null || withinMs === undefined ? undefined : AbortSignal.timeout(withinMs);
+  }
+
+  /** The body, with a connection that breaks as `executor_unavailable`. */
+  stream(response: Response, signal: AbortSignal | undefined): ReadableStream<Uint8Array> {
+    const reader = (response.body ?? new Blob([]).stream()).getReader();
+    return new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          try {
+            const { done, value } = await reader.read();
+            if (done) controller.close();
+            else controller.enqueue(value);
+          } catch (error) {
+            controller.error(signal?.aborted === true ? signal.reason : unavailable(error));
+          }
+        },
+        cancel: (reason) => reader.cancel(reason),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+}
