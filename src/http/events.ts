@@ -13,6 +13,8 @@ import { eventStream, MEDIA_TYPES, type EventFormat } from "./sse.ts";
 
 export type Following = { after: number; format: EventFormat; isBase64: boolean };
 
+const MAX_SEQ = 999_999_999_999_999;
+
 /** Answers with event streams. */
 export class EventStreams {
   readonly #executions: Executions;
@@ -100,7 +102,9 @@ export function eventEndpoints(executions: Executions, streams: EventStreams): E
         "nothing is missing. `end` is always the last; a stream that closes without it was cut: reconnect with the last " +
         "number. When nothing happens a comment (SSE) or an empty line (newline-delimited JSON) comes at least every 15 s.",
       query: Type.Object({
-        after: Type.Optional(Type.Integer({ minimum: 0, default: 0, description: "Number of the last event seen." })),
+        after: Type.Optional(
+          Type.Integer({ minimum: 0, maximum: MAX_SEQ, default: 0, description: "Number of the last event seen." }),
+        ),
         encoding: Type.Optional(
           Object.assign(oneOf(["text", "base64"]), {
             default: "text",

@@ -200,8 +200,13 @@ function headerParameters(headers: Endpoint["headers"]): Parameters {
 function requestBodyOf(one: Endpoint, schemas: SchemaWriter): NonNullable<Operation["requestBody"]> | null {
   const bodies: Record<string, TSchema> =
     one.body === undefined ? (one.rawBody ?? {}) : { "application/json": one.body };
-  const content = Object.entries(bodies).map(([type, schema]) => [type, media(schema, exampleOf(schema), schemas)]);
-  return content.length === 0 ? null : { required: true, content: Object.fromEntries(content) };
+  const content = Object.entries(bodies).map(([type, schema]) => [
+    type,
+    { schema: schemas.write(schema, true), example: exampleOf(schema) },
+  ]);
+  // No body at all is an empty file.
+  const required = !("application/octet-stream" in bodies);
+  return content.length === 0 ? null : { required, content: Object.fromEntries(content) };
 }
 
 function responsesOf(one: Endpoint, schemas: SchemaWriter): Operation["responses"] {

@@ -35,7 +35,7 @@ export function compileQuery<T extends TObject>(schema: T): (search: string) => 
 
 /** The value that `text` stands for, or the text itself when it stands for none, which the check then refuses. */
 function parseValue(text: string, kind: string): unknown {
-  if (kind === "Integer") return /^[+-]?\d{1,15}$/.test(text) ? Number(text) : text;
+  if (kind === "Integer") return /^[+-]?\d{1,300}$/.test(text) ? Number(text) : text;
   if (kind === "Number") return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : text;
   if (kind === "Boolean") return { true: true, "1": true, false: false, "0": false }[text.toLowerCase()] ?? text;
   return text;

@@ -53,6 +53,11 @@ describe("sessions", () => {
     const last = (await api.client.get(`/sessions?offset=${body["total"] - 1}`)).body;
     expect([last["items"].length, last["has_more"]]).toEqual([1, false]);
     expect((await api.client.get("/sessions?offset=99999999999999999999")).status).toBe(422);
+    for (const [limit, clamped] of [
+      ["99999999999999999999", 200],
+      ["-99999999999999999999", 1],
+    ])
+      expect((await api.client.get(`/sessions?limit=${limit}`)).body["limit"]).toBe(clamped);
   });
 
   test("end once and go", async () => {

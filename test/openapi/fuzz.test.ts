@@ -14,6 +14,8 @@ const CHECKS = [
   "content_type_conformance",
   "response_schema_conformance",
   "response_headers_conformance",
+  "negative_data_rejection",
+  "unsupported_method",
   "events_are_what_the_document_says",
 ];
 /** Answered with an error alone: its index never answers, so that nothing is installed from the Internet. */
