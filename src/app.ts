@@ -167,6 +167,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
         executions: executionStore,
         provisioner,
         clock,
+        elapsedMs: () => performance.now(),
         log,
         sessionMs: config.sessionRetentionMs,
         executionMs: config.executionRetentionMs,

@@ -4,7 +4,7 @@ import { AppError } from "../errors.ts";
 import type { ExecutionStore } from "../executions/execution.ts";
 import type { Log } from "../log.ts";
 import type { Provisioned, Provisioner } from "../provisioners/provisioner.ts";
-import { deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
+import { AHEAD_MS, deadlineOf, type LifetimeBounds } from "../sessions/deadline.ts";
 import { isInstalling } from "../sessions/dependencies.ts";
 import type { DependencyInstaller } from "../sessions/dependency-installer.ts";
 import { leaseFrom, LIVE_STATUSES, type Session, type SessionStore } from "../sessions/session.ts";
@@ -56,7 +56,9 @@ export class SessionReconciler {
     if (session === null) return;
     if (session.status === "creating") return this.#create(session, signal);
     if (session.status !== "running") return this.#release(session, filesGo);
-    if (Date.parse(session.expires_at) <= this.#d.clock.now().getTime()) return this.#expire(session);
+    const nowMs = this.#d.clock.now().getTime();
+    if (Date.parse(session.expires_at) <= nowMs) return this.#expire(session);
+    if (Date.parse(session.last_activity_at) > nowMs + AHEAD_MS) await this.#timeAnew(session);
     if (sandboxLost) await this.#recover(session, signal);
   }
 
@@ -162,6 +164,14 @@ export class SessionReconciler {
       return;
     }
     await this.#end(session, { status: "terminated", error_message: null }, "expired");
+  }
+
+  /** The clock was set back: without this the session would live for as long as that again. */
+  async #timeAnew(session: Session): Promise<void> {
+    const now = this.#d.clock.now();
+    const expiresAt = deadlineOf(session, now, this.#d.bounds);
+    const fields = { last_activity_at: now.toISOString(), expires_at: expiresAt };
+    await this.#d.sessions.update(session.id, fields, ["running"]);
   }
 
   #pastLifetime(session: Session, now: Date): boolean {

@@ -13,6 +13,8 @@ export type RetentionDeps = {
   executions: Pick<ExecutionStore, "endedBefore" | "delete">;
   provisioner: Pick<Provisioner, "executorOf">;
   clock: Clock;
+  /** Milliseconds since any fixed instant, by a clock that nobody sets. */
+  elapsedMs(): number;
   log: Log;
   /** How long an ended session is kept; null is for ever. */
   sessionMs: number | null;
@@ -26,18 +28,26 @@ const EVERY_MS = 3600_000;
 /** Records that are read at once. */
 const PAGE = 200;
 const MIN_PAUSE_MS = 5;
+/** A correction of the clock that is no jump, also over weeks. */
+const JUMP_MS = 3600_000;
+const DISTRUST_MS = 24 * 3600_000;
 
 /** Deletes sessions and executions that ended long ago. It rests for as long as it worked, so that requests come first. */
 export class Retention implements UpkeepPiece {
   readonly name = "retention";
   readonly everyMs = EVERY_MS;
   readonly #d: RetentionDeps;
+  /** What the clock was ahead of `elapsedMs` when it was last looked at. */
+  #offsetMs: number;
+  #trustsFromMs = Number.NEGATIVE_INFINITY;
 
   constructor(deps: RetentionDeps) {
     this.#d = deps;
+    this.#offsetMs = deps.clock.now().getTime() - deps.elapsedMs();
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    if (this.#distrustsClock()) return;
     const { sessionMs, executionMs, sessions, executions, log } = this.#d;
     let deletedSessions = 0;
     let deletedExecutions = 0;
@@ -52,6 +62,22 @@ export class Retention implements UpkeepPiece {
       });
     if (deletedSessions + deletedExecutions > 0)
       log.info("retention.deleted", { sessions: deletedSessions, executions: deletedExecutions });
+  }
+
+  /** A clock that has jumped may be wrong, and what is deleted does not come back: it is believed a day later. */
+  #distrustsClock(): boolean {
+    const elapsedMs = this.#d.elapsedMs();
+    const offsetMs = this.#d.clock.now().getTime() - elapsedMs;
+    const jumpMs = offsetMs - this.#offsetMs;
+    this.#offsetMs = offsetMs;
+    if (Math.abs(jumpMs) > JUMP_MS) {
+      this.#trustsFromMs = elapsedMs + DISTRUST_MS;
+      this.#d.log.warn("retention.clock_jumped", {
+        jump_s: Math.round(jumpMs / 1000),
+        note: "nothing is deleted for a day",
+      });
+    }
+    return elapsedMs < this.#trustsFromMs;
   }
 
   async #walk<T>(

@@ -94,7 +94,7 @@ export interface SessionStore {
   release(id: string, owner: string): Promise<void>;
   /** Frees the leases of an owner; those of every owner with null, for a process that knows that no other one lives. */
   releaseAll(owner: string | null): Promise<void>;
-  /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at`. At most `limit`. */
+  /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at` or with a last use that is yet to come. At most `limit`. */
   due(now: string, limit: number): Promise<string[]>;
   /** Lets the owner's leases of these sessions end later, while they run. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;

@@ -262,7 +262,7 @@ export class Sessions {
   /** Notes a use of a live session, which moves its deadline. Uses within a second of each other count once. */
   async touch(session: Session): Promise<void> {
     const now = this.#d.clock.now();
-    if (now.getTime() - Date.parse(session.last_activity_at) < 1000) return;
+    if (Math.abs(now.getTime() - Date.parse(session.last_activity_at)) < 1000) return;
     const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
     await this.#d.store.update(
       session.id,

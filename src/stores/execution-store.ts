@@ -10,6 +10,7 @@ import type {
 import type { AgedPage, Lease, Listed, Page } from "../sessions/session.ts";
 import { agedRows } from "./aged.ts";
 import { Columns } from "./columns.ts";
+import { freeAt, LEASE_IS_FREE } from "./free-lease.ts";
 import {
   marks,
   paging,
@@ -224,8 +225,8 @@ export class SqlExecutionStore implements ExecutionStore {
 
   async claim(id: string, lease: Lease, now: string): Promise<boolean> {
     const sql = `UPDATE executions SET lease_owner = ?, lease_expires_at = ?
-      WHERE id = ? AND ${LIVE} AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires_at <= ?)`;
-    return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, now])) > 0;
+      WHERE id = ? AND ${LIVE} AND (lease_owner = ? OR ${LEASE_IS_FREE})`;
+    return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, ...freeAt(now)])) > 0;
   }
 
   async renew(ids: readonly string[], lease: Lease): Promise<void> {
@@ -252,8 +253,8 @@ export class SqlExecutionStore implements ExecutionStore {
 
   async unowned(now: string, limit: number): Promise<{ id: string; isExpired: boolean }[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
-    const sql = `SELECT id, lease_owner FROM executions WHERE ${LIVE} AND (lease_owner IS NULL OR lease_expires_at <= ?) ORDER BY created_at, seq${end.sql}`;
-    const rows = await this.#sql.query(sql, [now, ...end.values]);
+    const sql = `SELECT id, lease_owner FROM executions WHERE ${LIVE} AND ${LEASE_IS_FREE} ORDER BY created_at, seq${end.sql}`;
+    const rows = await this.#sql.query(sql, [...freeAt(now), ...end.values]);
     return rows.map((row) => ({ id: idOf(row), isExpired: row["lease_owner"] !== null }));
   }
 }

@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { AHEAD_MS } from "../sessions/deadline.ts";
 import type {
   AgedPage,
   Lease,
@@ -11,6 +12,7 @@ import type {
 } from "../sessions/session.ts";
 import { agedRows } from "./aged.ts";
 import { Columns } from "./columns.ts";
+import { freeAt, laterThan, LEASE_IS_FREE } from "./free-lease.ts";
 import { marks, paging, UniqueViolation, type Sql, type SqlValue } from "./sql.ts";
 
 const COLUMNS = new Columns<Session>({
@@ -130,8 +132,8 @@ export class SqlSessionStore implements SessionStore {
 
   async claim(id: string, lease: Lease, now: string): Promise<boolean> {
     const sql = `UPDATE sessions SET lease_owner = ?, lease_expires_at = ?
-      WHERE id = ? AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires_at <= ?)`;
-    return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, now])) > 0;
+      WHERE id = ? AND (lease_owner = ? OR ${LEASE_IS_FREE})`;
+    return (await this.#sql.run(sql, [lease.owner, lease.expiresAt, id, lease.owner, ...freeAt(now)])) > 0;
   }
 
   async release(id: string, owner: string): Promise<void> {
@@ -147,9 +149,9 @@ export class SqlSessionStore implements SessionStore {
 
   async due(now: string, limit: number): Promise<string[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
-    const sql = `SELECT id, seq FROM sessions WHERE status = 'creating' AND (lease_owner IS NULL OR lease_expires_at <= ?)
-      UNION SELECT id, seq FROM sessions WHERE ${LIVE} AND expires_at <= ? ORDER BY seq${end.sql}`;
-    const rows = await this.#sql.query(sql, [now, now, ...end.values]);
+    const sql = `SELECT id, seq FROM sessions WHERE status = 'creating' AND ${LEASE_IS_FREE}
+      UNION SELECT id, seq FROM sessions WHERE ${LIVE} AND (expires_at <= ? OR last_activity_at > ?) ORDER BY seq${end.sql}`;
+    const rows = await this.#sql.query(sql, [...freeAt(now), now, laterThan(now, AHEAD_MS), ...end.values]);
     return rows.map((row) => row["id"] as string);
   }
 
@@ -165,8 +167,8 @@ export class SqlSessionStore implements SessionStore {
   async idsToConnect(owner: string, now: string, afterId: string, limit: number): Promise<string[]> {
     const end = paging(this.#sql.dialect, { limit, offset: 0 });
     const sql = `SELECT id FROM sessions WHERE status = 'running' AND network <> '[]' AND id > ?
-      AND (lease_owner IS NULL OR lease_owner = ? OR lease_expires_at <= ?) ORDER BY id${end.sql}`;
-    const rows = await this.#sql.query(sql, [afterId, owner, now, ...end.values]);
+      AND (lease_owner = ? OR ${LEASE_IS_FREE}) ORDER BY id${end.sql}`;
+    const rows = await this.#sql.query(sql, [afterId, owner, ...freeAt(now), ...end.values]);
     return rows.map((row) => row["id"] as string);
   }
 

@@ -242,6 +242,14 @@ export function executionStoreContract(name: string, open: () => Promise<Stores>
       expect(await claim("you", 100)).toBe(false);
     });
 
+    test("a lease from far in the future is of a clock that was set back, and free", async () => {
+      await stores.executions.insert(executionRecord(), { owner: "me", expiresAt: at(3615) });
+      expect(await stores.executions.unowned(at(3600), 10)).toEqual([]);
+      expect(await stores.executions.unowned(at(0), 10)).toEqual([{ id: "e", isExpired: true }]);
+      expect(await stores.executions.claim("e", { owner: "you", expiresAt: at(15) }, at(0))).toBe(true);
+      expect(await stores.executions.claim("e", { owner: "me", expiresAt: at(15) }, at(0))).toBe(false);
+    });
+
     test("unowned are live ones whose lease ended, oldest first; a renewal keeps the owner's", async () => {
       await insert({ id: "b" });
       await insert({ id: "a", status: "running" });

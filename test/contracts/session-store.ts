@@ -164,6 +164,17 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(await stores.sessions.claim("nope", { owner: "a", expiresAt: at(9) }, at(0))).toBe(false);
     });
 
+    test("a lease and a last use from far in the future are of a clock that was set back", async () => {
+      const far = { owner: "a", expiresAt: at(3615) };
+      await stores.sessions.insert(sessionRecord({ id: "c", status: "creating", expires_at: at(9000) }), far);
+      await insert({ id: "r", last_activity_at: at(3600), expires_at: at(3900) });
+      await insert({ id: "soon", last_activity_at: at(30), expires_at: at(9000) });
+      expect(await stores.sessions.due(at(3600), 10)).toEqual([]);
+      expect(await stores.sessions.due(at(0), 10)).toEqual(["c", "r"]);
+      expect(await stores.sessions.claim("c", { owner: "b", expiresAt: at(15) }, at(0))).toBe(true);
+      expect(await stores.sessions.claim("c", { owner: "a", expiresAt: at(15) }, at(0))).toBe(false);
+    });
+
     test("of many that claim a free lease at once, one gets it", async () => {
       await insert({});
       const owners = ["a", "b", "c", "d"];

@@ -1,5 +1,5 @@
 import { Changes } from "../../src/changes.ts";
-import { systemClock } from "../../src/clock.ts";
+import { systemClock, type Clock } from "../../src/clock.ts";
 import type { Execution } from "../../src/executions/execution.ts";
 import { Executions } from "../../src/executions/executions.ts";
 import { createServer, type HttpConfig, type HttpServer, type ServerDeps } from "../../src/http/server.ts";
@@ -31,6 +31,7 @@ export type Api = {
   client: Client;
   executor: FakeExecutor;
   server: HttpServer;
+  scheduler: Scheduler;
   deps: ServerDeps;
   /** What was logged so far. */
   logged: LogLine[];
@@ -38,6 +39,7 @@ export type Api = {
 };
 
 export type ApiOptions = {
+  clock?: Clock;
   config?: Partial<HttpConfig>;
   /** Changes the parts before the server is made of them. */
   change?: (deps: ServerDeps) => Partial<ServerDeps>;
@@ -67,7 +69,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const logged: LogLine[] = [];
   const log = createLog({ level: "info", format: "json", write: (line) => logged.push(JSON.parse(line) as LogLine) });
   const sql = openSqlite(":memory:");
-  const clock = systemClock;
+  const clock = options.clock ?? systemClock;
   const stores = { sessions: new SqlSessionStore(sql), executions: new SqlExecutionStore(sql) };
   const templateStore = new SqlTemplateStore(sql);
   const executor = new FakeExecutor();
@@ -155,6 +157,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     client: new Client(url, options.headers ?? {}),
     executor,
     server,
+    scheduler,
     deps,
     logged,
     stop: async () => {
