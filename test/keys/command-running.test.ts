@@ -21,8 +21,14 @@ async function expectKeysToWork(server: Server, env: Record<string, string>): Pr
   expect(listed.stdout).toMatch(/^ci +team +sbx_\S+ +valid /m);
   expect(listed.stdout).not.toContain(key);
   expect(await keys("create", "ci")).toMatchObject({ code: 1, stdout: "" });
+  const caller = new Client(server.url, { "X-API-Key": key });
+  const stream = caller.events(await caller.submit(await caller.session(), "import time; time.sleep(60)"));
+  await stream.next();
   expect((await keys("revoke", "ci")).code).toBe(0);
   expect(await answered(server, key)).toBe(401);
+  // Within seconds a stream ends that was open, although another process revoked the key.
+  const rest = await Array.fromAsync(stream);
+  expect(rest.map(({ type }) => type)).not.toContain("end");
 }
 
 test("the command works beside the service that holds the data directory", async () => {
