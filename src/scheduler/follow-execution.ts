@@ -118,12 +118,13 @@ export class ExecutionFollower {
   async #attempt(session: Session): Promise<boolean> {
     const executor = await this.#d.provisioner.executorOf(session.id);
     const { id } = this.#execution;
-    this.#collector = new OutcomeCollector();
     if (this.#execution.status === "running") this.#mustEnd();
     const stream = this.#accepted
       ? await executor.journal(id, 0, this.#reading)
       : await executor.execute(id, requestOf(this.#execution, session), this.#reading);
     this.#accepted = true;
+    // Not before there is a journal: what was read of one that is lost is all that remains of it.
+    this.#collector = new OutcomeCollector();
     for await (const batch of readJournal(stream)) {
       this.#take(batch);
       if (this.#collector.outcome !== null) {
@@ -214,7 +215,7 @@ export class ExecutionFollower {
     const fields = refused
       ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
       : lostFields(this.#execution, "crashed", "executor_lost", await this.#whyLost(error), now, this.#reached);
-    await this.#store(fields);
+    await this.#store({ ...fields, ...this.#collector.beginning() });
     return true;
   }
 

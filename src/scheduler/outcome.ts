@@ -43,7 +43,6 @@ export class OutcomeCollector {
     const kept = this.#stdout.length + this.#stderr.length;
     if (kept + json.length > KEPT_UNITS) {
       this.#overflowed = true;
-      this.#stdout = this.#stderr = "";
       return;
     }
     const { text } = JSON.parse(json) as Partial<OutputPayload>;
@@ -55,6 +54,18 @@ export class OutcomeCollector {
   /** True once there was more output than is kept here; `fields` then needs the executor's. */
   get overflowed(): boolean {
     return this.#overflowed;
+  }
+
+  /** What is known of the output of an execution whose executor is lost, with the journal: its beginning. */
+  beginning(): ExecutionFields {
+    return {
+      stdout: this.#stdout,
+      stderr: this.#stderr,
+      stdout_bytes: Buffer.byteLength(this.#stdout),
+      stderr_bytes: Buffer.byteLength(this.#stderr),
+      stdout_truncated: this.#overflowed,
+      stderr_truncated: this.#overflowed,
+    };
   }
 
   /** The record's fields once `outcome` is there. */
