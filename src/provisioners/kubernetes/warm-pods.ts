@@ -113,10 +113,13 @@ export class WarmPods {
    */
   async take(session: Session): Promise<V1Pod | "miss" | null> {
     for (let i = 0; i < MAX_TRIES; i++) {
-      const name = (await this.nameOf(session.id)) ?? (await this.#claim(session));
+      // A session that is new has none, and if it has, its claim of another one fails.
+      const known = this.#known.get(session.id);
+      const name = known ?? (await this.#claim(session)) ?? (await this.nameOf(session.id));
       if (name === null) break;
       const pod = await this.#find(name);
-      if (pod !== null && podState(pod).kind === "running" && (await this.#d.executors.answersNow(pod))) return pod;
+      const isRunning = pod !== null && podState(pod).kind === "running";
+      if (isRunning && (await this.#d.executors.answersNow(pod))) return pod;
       await this.forget(session.id, name);
     }
     return this.#templates?.has(session.template_id) === true ? "miss" : null;
@@ -138,13 +141,17 @@ export class WarmPods {
     });
     // Not all in the same order, so that replicas rarely want the same.
     for (const name of names.toSorted(() => Math.random() - 0.5)) {
-      if (!(await store.claim(name, session.id))) continue;
+      if (!(await store.claim(name, session.id))) {
+        const own = await store.ofSession(session.id);
+        if (own !== null) return own;
+        continue;
+      }
       log.info("warm_pod.claimed", { session_id: session.id, pod: name });
       this.#remember(session.id, name);
       this.#keeper.fillSoon();
       return name;
     }
-    return store.ofSession(session.id);
+    return null;
   }
 
   /** Ends the Pod that the session was given, if it was. */
