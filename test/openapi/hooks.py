@@ -32,6 +32,11 @@ def new_session():
     return call("POST", "/sessions?wait=20", {"template_id": "python-basic", "timeout": 3600})["id"]
 
 
+def new_template():
+    name = f"fuzz-{next(numbers)}"
+    return call("POST", "/templates", {"id": name, "name": name, "image_url": "x", "runtime_type": "python3.11"})["id"]
+
+
 class Lasting:
     """A session with files and executions, made again when a case has ended it."""
 
@@ -42,12 +47,15 @@ class Lasting:
     def ids(self):
         if self.session == "" or call("GET", f"/sessions/{self.session}").get("status") != "running":
             self.session = new_session()
-            run = lambda code: call("POST", f"/sessions/{self.session}/executions?wait=20", {"language": "python", "code": code})
             self.executions = [
-                run("print('out')\nopen('out.txt', 'w').write('x' * 1000)\ndef handler(event): return event")["id"],
-                run("import os; os.makedirs('directory/below', exist_ok=True); raise ValueError('é')")["id"],
+                self.run("print('out')\nopen('out.txt', 'w').write('x' * 1000)\ndef handler(event): return event"),
+                self.run("import os; os.makedirs('directory/below', exist_ok=True); raise ValueError('é')"),
             ]
         return self.session, choice.choice(self.executions)
+
+    def run(self, code):
+        body = {"language": "python", "code": code}
+        return call("POST", f"/sessions/{self.session}/executions?wait=20", body)["id"]
 
 
 lasting = Lasting()
@@ -57,7 +65,6 @@ PATHS = ["out.txt", "directory", "directory/new.txt", "none.txt", "a%2Fb", "..%2
 @schemathesis.hook
 def before_call(context, case, kwargs):
     path, parameters = case.operation.path, case.path_parameters or {}
-    headers = case.headers if case.headers is not None else {}
     if choice.random() < 0.8:
         if "session_id" in parameters:
             ends = path.endswith("/terminate") or (case.method == "DELETE" and path.endswith("{session_id}"))
@@ -67,23 +74,19 @@ def before_call(context, case, kwargs):
         if "path" in parameters:
             parameters["path"] = choice.choice(PATHS)
         if "template_id" in parameters:
-            parameters["template_id"] = choice.choice(["python-basic", "nodejs-basic"] if case.method == "GET" else fresh_template())
+            parameters["template_id"] = "python-basic" if case.method == "GET" else new_template()
         if path.endswith("/keys/{name}"):
             parameters["name"] = call("POST", "/keys", {"name": f"fuzz-{next(numbers)}"})["name"]
-    if isinstance(case.body, dict):
+    # What is meant to be refused stays as it is.
+    is_valid = case.meta is None or case.meta.generation.mode.is_positive
+    if isinstance(case.body, dict) and is_valid:
         if path.endswith("/sessions") and choice.random() < 0.5:
             case.body["template_id"] = "python-basic"
         # An index that answers nothing keeps an installation waiting for as long as it may take.
         if "dependencies" in case.body:
             case.body["python_package_index_url"] = "http://127.0.0.1:1/simple"
     if path.endswith("/events") and choice.random() < 0.5:
-        headers["Accept"] = "application/x-ndjson"
-        case.headers = headers
-
-
-def fresh_template():
-    template = {"id": f"fuzz-{next(numbers)}", "name": f"Fuzz {next(numbers)}", "image_url": "x", "runtime_type": "python3.11"}
-    return [call("POST", "/templates", template).get("id", "none")]
+        case.headers = {**(case.headers or {}), "Accept": "application/x-ndjson"}
 
 
 @schemathesis.hook
