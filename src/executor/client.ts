@@ -5,6 +5,7 @@ import { withFirstLine } from "./layers/layer-archive.ts";
 import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
+import { checkedTree } from "./tree-answer.ts";
 import { unavailable } from "./answer.ts";
 import { ANSWER_MS, Calls, type ExecutorAddress, type PodAddress } from "./calls.ts";
 import { BODY_LENGTH, FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
@@ -31,6 +32,8 @@ import type {
 
 const MEBIBYTE = 1024 ** 2;
 const MAX_LIST_BYTES = 8 * MEBIBYTE;
+/** A workspace with as many entries as a version can have, of 300 bytes each. */
+const MAX_TREE_BYTES = 16 * MEBIBYTE;
 /** Both output streams of a record, escaped; and the names of a workspace's files. */
 const MAX_BULK_BYTES = 128 * MEBIBYTE;
 const BULK_MS = 120_000;
@@ -207,7 +210,8 @@ export class HttpExecutor implements Executor {
     const response = await this.#calls.call(`/sandboxes/${sandboxId}/tree?${query.toString()}`, {
       signal: options.signal,
     });
-    return response.status === 304 ? null : this.#calls.read(response, MAX_BULK_BYTES);
+    if (response.status === 304) return null;
+    return checkedTree(await this.#calls.read(response, MAX_TREE_BYTES), options.maxBytes);
   }
 
   async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {

@@ -18,6 +18,8 @@ import type { TreeFile, WorkspaceTree } from "./protocol.ts";
 
 /** Entries of a workspace of which a version can be kept. */
 export const MAX_TREE_ENTRIES = 50_000;
+/** Longest path that a version keeps: in any workspace, a program can then open it by its name. */
+export const MAX_PATH_BYTES = 4000;
 /** Directories inside each other that are entered: each takes a descriptor on the way. */
 const MAX_DEPTH = 250;
 const ENTRIES_A_TURN = 512;
@@ -115,6 +117,10 @@ function* entriesBelow(directory: string, prefix: string, depth: number, walk: W
     if (name.startsWith(TEMPORARY)) continue;
     yield;
     const path = prefix + name;
+    if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+      walk.skipped++;
+      continue;
+    }
     // A name that is not UTF-8 can't be asked for.
     const stats = name.includes("\ufffd") ? undefined : lstatSync(`${directory}/${name}`, { throwIfNoEntry: false });
     if (stats?.isFile() === true) walk.files.push({ path, stats });

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { AppError } from "../errors.ts";
 import { GRACE_MS } from "./garbage.ts";
 import type { Manifest, ManifestEntry, Objects, VersionContent } from "./objects.ts";
@@ -44,12 +45,13 @@ export async function storeVersion(
 ): Promise<Manifest> {
   const { graceMs = GRACE_MS, now = () => new Date(), takesChanges = false } = options;
   const blobs = new Blobs(objects, open, graceMs, takesChanges);
-  const kept = new Set(previous?.entries.map((entry) => entry.sha256));
+  const kept = new Set(previous?.entries.map(contentOf));
+  for (const one of kept) blobs.had.add(one);
   let { entries } = content;
 
   // What the previous version names stays for as long as that one is there, and it goes only after this one has come.
   const secureFresh = async (): Promise<boolean> => {
-    const { isQuick, replaced } = await blobs.secure(entries.filter((entry) => !kept.has(entry.sha256)));
+    const { isQuick, replaced } = await blobs.secure(entries.filter((entry) => !kept.has(contentOf(entry))));
     entries = entries.flatMap((entry) => (replaced.has(entry) ? (replaced.get(entry) ?? []) : entry));
     return isQuick;
   };
@@ -63,7 +65,14 @@ export async function storeVersion(
   return manifest;
 }
 
+/** The same for entries of the same bytes. */
+function contentOf({ sha256, size }: ManifestEntry): string {
+  return `${sha256} ${size}`;
+}
+
 class Blobs {
+  /** Contents of which the workspace was seen to have the bytes. */
+  readonly had = new Set<string>();
   readonly #objects: Objects;
   readonly #open: Open;
   readonly #graceMs: number;
@@ -86,7 +95,7 @@ class Blobs {
     const begun = performance.now();
     const sinceMs = Date.now() - this.#graceMs / 4;
     const replaced = new Map<ManifestEntry, ManifestEntry | null>();
-    const waiting = [...Map.groupBy(entries, (entry) => entry.sha256).values()];
+    const waiting = [...Map.groupBy(entries, contentOf).values()];
     const worker = async (): Promise<void> => {
       for (let same = waiting.pop(); same !== undefined; same = waiting.pop())
         for (const entry of same) {
@@ -102,20 +111,49 @@ class Blobs {
   /** The entry itself, or what its file is now; null when it is gone. */
   async #secureOne(entry: ManifestEntry, sinceMs: number): Promise<ManifestEntry | null> {
     const { sha256, size } = entry;
-    if (await this.#objects.renew(sha256, sinceMs)) return entry;
+    if (await this.#isStored(entry, sinceMs)) return entry;
     try {
-      await this.#objects.put(await this.#open(entry), { sha256, limitBytes: size });
+      const stored = await this.#objects.put(await this.#open(entry), { sha256, limitBytes: size });
+      if (stored.size < size) throw new AppError("bad_request", `the file has ${stored.size} bytes, not ${size}`);
+      this.had.add(contentOf(entry));
       return entry;
     } catch (error) {
       if (!this.#takesChanges || !isChange(error)) throw error;
       if (error.code === "file_not_found") return null;
     }
     try {
-      return { ...entry, ...(await this.#objects.put(await this.#open(entry), { limitBytes: size })) };
+      const changed = { ...entry, ...(await this.#objects.put(await this.#open(entry), { limitBytes: size })) };
+      this.had.add(contentOf(changed));
+      return changed;
     } catch (error) {
       if (isChange(error) && error.code === "file_not_found") return null;
       throw error;
     }
+  }
+
+  /** Renews the blob. Who names a hash must also have its bytes, which may be another tenant's. */
+  async #isStored(entry: ManifestEntry, sinceMs: number): Promise<boolean> {
+    if (!this.had.has(contentOf(entry))) {
+      if ((await this.#objects.has(entry.sha256)) !== entry.size || !(await this.#isHad(entry))) return false;
+      this.had.add(contentOf(entry));
+    }
+    return this.#objects.renew(entry.sha256, sinceMs);
+  }
+
+  async #isHad(entry: ManifestEntry): Promise<boolean> {
+    const hash = createHash("sha256");
+    let size = 0;
+    try {
+      for await (const chunk of await this.#open(entry)) {
+        size += chunk.length;
+        if (size > entry.size) return false;
+        hash.update(chunk);
+      }
+    } catch (error) {
+      if (isChange(error)) return false;
+      throw error;
+    }
+    return size === entry.size && hash.digest("hex") === entry.sha256;
   }
 }
 

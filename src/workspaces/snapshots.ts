@@ -36,6 +36,8 @@ const MAX_RACES = 20;
 /** How long an executor may take to tell what there is, and with how many bytes a millisecond it must send them. */
 const TREE_MS = 60_000;
 const LEAST_BYTES_A_MS = 1000;
+/** What a file may take beside its bytes. */
+const LEAST_FILE_MS = 10;
 /** Versions of a workspace that stay: whoever reads the one before the last can end. */
 const KEPT_VERSIONS = 2;
 
@@ -163,9 +165,10 @@ export class Snapshots {
 
     const startedMs = performance.now();
     const { entries, directories, links } = tree;
+    const enough = patience(entries);
     const open = async ({ path, size }: { path: string; size: number }): Promise<ReadableStream<Uint8Array>> => {
       const range = size === 0 ? new Headers() : new Headers({ Range: `bytes=0-${size - 1}` });
-      const { status, body } = await executor.readFile(session.id, path, "GET", range, patience(size));
+      const { status, body } = await executor.readFile(session.id, path, "GET", range, enough);
       const isEmpty = status === 416 || body === null;
       if (body instanceof ReadableStream && isEmpty) await body.cancel();
       return isEmpty ? new Blob([]).stream() : body instanceof Blob ? body.stream() : body;
@@ -207,8 +210,10 @@ function isSame(previous: Manifest | null, { entries, directories, links }: Work
   return of(previous) === of({ entries, directories, links });
 }
 
-function patience(bytes: number): AbortSignal {
-  return AbortSignal.timeout(TREE_MS + Math.ceil(bytes / LEAST_BYTES_A_MS));
+/** For all files together, so that no executor keeps a place for long by being slow with each of many. */
+function patience(entries: WorkspaceTree["entries"]): AbortSignal {
+  const bytes = entries.reduce((sum, { size }) => sum + size, 0);
+  return AbortSignal.timeout(TREE_MS + Math.ceil(bytes / LEAST_BYTES_A_MS) + LEAST_FILE_MS * entries.length);
 }
 
 function translated(error: unknown): unknown {

@@ -3,6 +3,7 @@ import { AppError } from "../errors.ts";
 import type { Executor, FileEntry, FileRead, FileWritten } from "../executor/protocol.ts";
 import type { Objects } from "../objects/objects.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
+import { parseSize } from "../sessions/limits.ts";
 import { isLive, type Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { StoredFiles } from "./stored-files.ts";
@@ -27,6 +28,8 @@ const READY_MS = 30_000;
 const ASK_MS = 2000;
 /** How long a URL of the object store works. */
 const URL_MS = 3600_000;
+/** How long a file may take on its way to the object store, and with it what a caller waits for. */
+const COPY_MS = 5 * 60_000;
 const RETRY_MS = 100;
 
 /**
@@ -130,8 +133,10 @@ export class Workspaces {
   async #stored(session: Session, path: string): Promise<{ sha256: string; size: number }> {
     const source = await this.#sourceOf(session);
     if (source instanceof StoredFiles) return source.fileAt(path);
-    const { body } = await source.readFile(session.id, path, "GET", new Headers());
-    return this.#d.objects.put(body instanceof ReadableStream ? body : (body ?? new Blob([])).stream());
+    const enough = AbortSignal.timeout(COPY_MS);
+    const { body } = await source.readFile(session.id, path, "GET", new Headers(), enough);
+    const limitBytes = parseSize("disk", session.disk, Number.MAX_SAFE_INTEGER) * 2;
+    return this.#d.objects.put(body instanceof ReadableStream ? body : (body ?? new Blob([])).stream(), { limitBytes });
   }
 
   /** Stores a body atomically. Past `limitBytes` it is `body_too_large`, past the disk limit `disk_full`; nothing stays. */

@@ -91,6 +91,28 @@ export function garbageContract(name: string, open: () => Promise<ObjectsSubject
       await subject.objects.deleteManifests("moving");
     });
 
+    test("a hash gives the bytes to nobody who does not have them, and bytes that are had are not stored again", async () => {
+      const secret = entryOf("secret of another tenant");
+      await store("victim", ["secret of another tenant"]);
+      const guess = () => Promise.resolve(new Blob(["a guess that is no shorter"]).stream());
+      const strict = storeVersion(subject.objects, "thief", null, { entries: [secret] }, guess);
+      expect(await strict.catch((error: unknown) => error)).toMatchObject({ code: "body_too_large" });
+      const short = () => Promise.resolve(new Blob(["x"]).stream());
+      const options = { graceMs: GRACE_MS, takesChanges: true };
+      const stolen = await storeVersion(subject.objects, "thief", null, { entries: [secret] }, short, options);
+      expect(stolen.entries).toEqual([{ ...entryOf("x"), path: secret.path }]);
+      // A wrong size of what was had before is not believed either.
+      const larger = { ...entryOf("x"), size: 1000 };
+      const next = await storeVersion(subject.objects, "thief", stolen, { entries: [larger] }, short, options);
+      expect(next.entries).toEqual([entryOf("x")]);
+      let puts = 0;
+      const counting = withMethods({ put: (...all) => (puts++, subject.objects.put(...all)) });
+      const read = () => Promise.resolve(new Blob(["secret of another tenant"]).stream());
+      await storeVersion(counting, "owner", null, { entries: [secret, { ...secret, path: "copy" }] }, read);
+      expect(puts).toBe(0);
+      for (const workspace of ["victim", "thief", "owner"]) await subject.objects.deleteManifests(workspace);
+    });
+
     test("of two that follow the same version one is refused", async () => {
       const first = await store("twice", ["one"]);
       await store("twice", ["two"]);
