@@ -70,8 +70,8 @@ class Program {
   }
 
   /** A tunnel of HTTP to the origin. */
-  static async connected(to = `127.0.0.1:${originPort}`): Promise<Program> {
-    const program = new Program();
+  static async connected(to = `127.0.0.1:${originPort}`, port = gateway.port): Promise<Program> {
+    const program = new Program(port);
     program.socket.write(`CONNECT ${to} HTTP/1.1\r\n\r\n`);
     await program.until(() => program.text.includes("\r\n\r\n"));
     program.chunks.length = program.size = 0;
@@ -134,10 +134,13 @@ describe("a tunnel", () => {
     });
     await new Promise<void>((resolve) => source.listen(0, "127.0.0.1", resolve));
     const { port } = source.address() as AddressInfo;
-    const { tunnel } = await openTunnel(executor.url, { allow: [`127.0.0.1:${port}`] });
+    const own = new TunnelServer();
+    const door = await own.hub.listen("sandbox", 0);
+    const { tunnel } = await openTunnel(own.url, { allow: [`127.0.0.1:${port}`] });
     try {
       const before = process.memoryUsage.rss();
-      const programs = await Promise.all(Array.from({ length: 20 }, () => Program.connected(`127.0.0.1:${port}`)));
+      const to = `127.0.0.1:${port}`;
+      const programs = await Promise.all(Array.from({ length: 20 }, () => Program.connected(to, door.port)));
       for (const program of programs) program.socket.pause();
       await Bun.sleep(500);
       expect(process.memoryUsage.rss() - before).toBeLessThan(100 * MEBIBYTE);
@@ -145,14 +148,20 @@ describe("a tunnel", () => {
     } finally {
       tunnel.close();
       source.close();
+      await door.close();
+      await own.close();
     }
   });
 
   test("ends the connection at the origin when the program goes, and the program's when the origin does", async () => {
     const [one, two] = await Promise.all([Program.connected(), Program.connected()]);
+    for (const program of [one, two]) {
+      program.socket.write("x");
+      await program.until(() => program.text === "x");
+    }
     const before = origins.size;
     one.socket.destroy();
-    while (origins.size === before) await Bun.sleep(5);
+    while (origins.size >= before) await Bun.sleep(5);
     for (const socket of origins) socket.destroy();
     await two.closed.promise;
   });
@@ -171,6 +180,7 @@ describe("a tunnel", () => {
     }
     next.tunnel.close();
     await program.closed.promise;
+    // Its end has come to the executor then, and new connections go through the first again.
     old.socket.end();
     await old.closed.promise;
   });
