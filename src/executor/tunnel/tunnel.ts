@@ -29,6 +29,9 @@ const MAX_UNSENT_BYTES = MAX_STREAMS * WINDOW_BYTES + 1024 ** 2;
 const OPEN_MS = 20;
 const FRAME_MS = 0.02;
 const CREDIT_MS = 2000;
+/** What is paid at once beyond what is owed. */
+const PAYMENT_MS = 20;
+const NOTHING = Buffer.alloc(0);
 /** Connections that all tunnels of this process carry together: bounds what they may hold of its memory. */
 const MAX_ALL_STREAMS = 1024;
 let allStreams = 0;
@@ -46,7 +49,6 @@ export class Tunnel {
   #heardMs = performance.now();
   #debtMs = 0;
   #paidMs = performance.now();
-  #isPaused = false;
 
   /** Rejects with an Error when the executor can't be reached or refuses; throws `bad_request` for rules that can't be read. */
   static async open(options: TunnelOptions): Promise<Tunnel> {
@@ -78,12 +80,13 @@ export class Tunnel {
         this.#send(clientPong(payload));
       },
       closing: () => this.#break("the executor ended it"),
+      mustWait: () => this.#debtMs > CREDIT_MS || this.#socket.destroyed,
     });
     const take = (chunk: Buffer): void => {
       this.#heardMs = performance.now();
       try {
         reader.take(chunk);
-        void this.#pay();
+        if (this.#debtMs > CREDIT_MS) void this.#pay().then(() => take(NOTHING));
       } catch (error) {
         this.#break(error instanceof Error ? error.message : String(error));
       }
@@ -128,20 +131,16 @@ export class Tunnel {
   }
 
   #owe(ms: number): void {
-    this.#debtMs += ms;
+    const now = performance.now();
+    this.#debtMs = Math.max(0, this.#debtMs - (now - this.#paidMs)) + ms;
+    this.#paidMs = now;
   }
 
-  /** Listens no more until what came has been paid for. */
+  /** Listens no more until what came has been paid for. What has come already waits, too. */
   async #pay(): Promise<void> {
-    const now = performance.now();
-    this.#debtMs = Math.max(0, this.#debtMs - (now - this.#paidMs));
-    this.#paidMs = now;
-    const pauseMs = this.#debtMs - CREDIT_MS;
-    if (pauseMs <= 0 || this.#isPaused) return;
-    this.#isPaused = true;
     this.#socket.pause();
-    await delay(pauseMs, undefined, { ref: false });
-    this.#isPaused = false;
+    await delay(this.#debtMs - CREDIT_MS + PAYMENT_MS, undefined, { ref: false });
+    this.#owe(0);
     this.#socket.resume();
   }
 }

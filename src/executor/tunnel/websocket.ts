@@ -69,6 +69,8 @@ export type MessageEvents = {
   ping(payload: Buffer): void;
   /** The peer says that it ends. */
   closing(): void;
+  /** Whether the next one is to wait until `take` is called again. */
+  mustWait(): boolean;
 };
 
 /** Reads the frames of a WebSocket's server: unfragmented binary messages of at most MAX_FRAME_BYTES, and control frames. */
@@ -80,10 +82,11 @@ export class MessageReader {
     this.#events = events;
   }
 
-  /** Takes what came. Throws TunnelError for what may not come. */
+  /** Takes what came, perhaps nothing. Throws TunnelError for what may not come. */
   take(chunk: Buffer): void {
     this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     for (let head = frameHead(this.#held); head !== null; head = frameHead(this.#held)) {
+      if (this.#events.mustWait()) return;
       const end = head.start + head.length;
       if (this.#held.length < end) return;
       const payload = this.#held.subarray(head.start, end);
