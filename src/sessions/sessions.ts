@@ -259,16 +259,20 @@ export class Sessions {
     return this.#d.changes.until(id, () => this.get(tenant, id), isSettled, { waitMs, recheckMs: RECHECK_MS, signal });
   }
 
-  /** Notes a use of a live session, which moves its deadline. Uses within a second of each other count once. */
+  /**
+   * Notes a use of a live session, which moves its deadline. Uses within a second of each other count once. Where it can't be
+   * stored, as on a full disk, it is not noted: the use itself may need no store.
+   */
   async touch(session: Session): Promise<void> {
     const now = this.#d.clock.now();
     if (Math.abs(now.getTime() - Date.parse(session.last_activity_at)) < 1000) return;
     const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
-    await this.#d.store.update(
-      session.id,
-      { last_activity_at: now.toISOString(), expires_at: expiresAt },
-      LIVE_STATUSES,
-    );
+    const fields = { last_activity_at: now.toISOString(), expires_at: expiresAt };
+    try {
+      await this.#d.store.update(session.id, fields, LIVE_STATUSES);
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === "store_unavailable")) throw error;
+    }
   }
 
   /**

@@ -150,6 +150,8 @@ describe.skipIf(!isRoot)("a disk that is full", () => {
     await client.raw("PUT", `/sessions/${session}/files/full.txt`, "x");
     disk.fill();
 
+    // Then the next use of the session would be noted, which can't be.
+    await Bun.sleep(1100);
     const wanted = [503, 507];
     expect(wanted).toContain(await refused(() => client.post("/sessions", { template_id: "python-basic" })));
     const file = (): Promise<Response> => client.raw("PUT", `/sessions/${session}/files/new.txt`, "x".repeat(100_000));
