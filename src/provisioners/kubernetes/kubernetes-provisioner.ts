@@ -83,7 +83,9 @@ export class KubernetesProvisioner implements Provisioner {
     if (session.status === "running") await this.#options.restore(session, executor);
     const restoredMs = performance.now();
     const hasPackages = session.installed_dependencies.length > 0;
-    const layers = hasPackages ? [(await this.#layers.ensure(executor, pod, sameLayerRequest(session))).name] : [];
+    const isNew = session.status === "creating";
+    const same = sameLayerRequest(session);
+    const layers = hasPackages ? [(await this.#layers.ensure(executor, pod, same, isNew)).name] : [];
     const installedMs = performance.now();
     const spec = { ...sandboxSpec(session, this.#options.maxRunning), layers };
     const made = await executor.createSandbox(session.id, spec);
@@ -119,7 +121,7 @@ export class KubernetesProvisioner implements Provisioner {
   async ensureLayer(session: Session, request: LayerRequest): Promise<Layer> {
     await this.#watch.synced(SYNC_MS);
     const { pod } = await this.#answering(session, AbortSignal.timeout(ENSURE_MS));
-    return this.#layers.ensure(this.#executors.at(pod), pod, request);
+    return this.#layers.ensure(this.#executors.at(pod), pod, request, session.status === "creating");
   }
 
   async openTunnel(session: Session, decided: (decision: EgressDecision) => void): Promise<OpenTunnel> {

@@ -24,22 +24,24 @@ export class PodLayers {
     this.#d = deps;
   }
 
-  /** The layer in this Pod. Throws `dependency_failed`. */
-  async ensure(executor: HttpExecutor, pod: V1Pod, asked: LayerRequest): Promise<Layer> {
+  /**
+   * The layer in this Pod. `isNew`: no code of its session has ever run, as the control plane knows and no executor need say:
+   * only then others are given what it built. Throws `dependency_failed`.
+   */
+  async ensure(executor: HttpExecutor, pod: V1Pod, asked: LayerRequest, isNew: boolean): Promise<Layer> {
     const request = { ...asked, indexUrl: asked.indexUrl ?? this.#d.indexUrl };
     const present = await executor.findLayer(request);
     if (present !== null) return present;
     // By the image's own digest: of a name there may be another image tomorrow.
     const imageId = pod.status?.containerStatuses?.[0]?.imageID ?? "";
-    const keyOf = (lines: readonly string[]): string => layerKey(lines, request.indexUrl, imageId);
-    const wanted = keyOf(request.exact ?? request.requirements);
+    const keyOf = (exact: readonly string[]): string =>
+      layerKey(request.requirements, exact, request.indexUrl, imageId);
+    const wanted = keyOf(request.exact ?? []);
     const taken = imageId === "" ? null : await this.#take(executor, request, wanted);
     if (taken !== null) return taken;
-    // What code of a session may have had its hands on is for that session alone.
-    const isClean = imageId !== "" && (await executor.listSandboxes()).length === 0;
     const layer = await executor.ensureLayer(request);
     const exact = layer.packages.map(({ name, version }) => `${name}==${version}`);
-    if (isClean) await this.#keep(executor, layer, [wanted, keyOf(exact)]);
+    if (isNew && imageId !== "") await this.#keep(executor, layer, [wanted, keyOf(exact)]);
     return layer;
   }
 
@@ -62,7 +64,16 @@ export class PodLayers {
   }
 }
 
-function layerKey(lines: readonly string[], indexUrl: string, imageId: string): string {
-  const set = [...new Set(lines)].toSorted();
-  return new Bun.CryptoHasher("sha256").update(JSON.stringify([set, indexUrl, imageId])).digest("hex");
+/**
+ * Always with what was asked for: a build runs code of those packages, which can put any others into the layer, and say so. It
+ * must not reach anybody who did not ask for them.
+ */
+function layerKey(
+  requirements: readonly string[],
+  exact: readonly string[],
+  indexUrl: string,
+  imageId: string,
+): string {
+  const [asked, found] = [requirements, exact].map((lines) => [...new Set(lines)].toSorted());
+  return new Bun.CryptoHasher("sha256").update(JSON.stringify([asked, found, indexUrl, imageId])).digest("hex");
 }
