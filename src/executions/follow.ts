@@ -7,9 +7,12 @@ import { recordedEvents } from "./recorded-events.ts";
 
 export type FollowDeps = { store: ExecutionStore; provisioner: Provisioner; changes: Changes<Execution> };
 
-/** How long a reader waits for news before it looks again, in milliseconds: for an executor to accept, for a row to end. */
-const ACCEPT_RECHECK_MS = 250;
-const END_RECHECK_MS = 50;
+/**
+ * How long a reader waits for news before it looks again, in milliseconds: for an executor to accept, which is a matter of
+ * moments when another replica has just been given the execution, and for a row to end.
+ */
+const ACCEPT_RECHECK_MS = { first: 4, longest: 250 };
+const END_RECHECK_MS = { first: 4, longest: 50 };
 /** How long a reader of what has ended waits for an executor that can't be reached, before the record must do. */
 const PATIENCE_MS = 12_000;
 
@@ -22,6 +25,7 @@ export async function* followExecution(
 ): AsyncGenerator<JournalEntry[]> {
   let seq = after;
   let current = execution;
+  let recheckMs = ACCEPT_RECHECK_MS.first;
   let failedSinceMs: number | null = null;
   if (seq < 1) {
     yield [{ seq: 1, type: "status", json: JSON.stringify({ status: "pending", at: execution.created_at }) }];
@@ -29,12 +33,14 @@ export async function* followExecution(
   }
   while (!signal.aborted) {
     if (!isLive(current) && (!current.journaled || seq >= (current.last_seq ?? 0))) return yield [endOf(current, seq)];
-    const news = deps.changes.wait(current.id, ACCEPT_RECHECK_MS, signal);
+    const news = deps.changes.wait(current.id, recheckMs, signal);
+    recheckMs = Math.min(recheckMs * 2, ACCEPT_RECHECK_MS.longest);
     try {
       for await (const batch of openJournal(deps, current, seq, signal)) {
         const last = batch.at(-1);
         if (last === undefined) continue;
         seq = last.seq;
+        recheckMs = ACCEPT_RECHECK_MS.first;
         failedSinceMs = null;
         if (last.type !== "end") {
           yield batch;
@@ -69,8 +75,8 @@ async function* openJournal(
 
 /** The record once it says how the execution ended: its follower stores that within moments of the journal's last entry. */
 async function waitForEnd(deps: FollowDeps, execution: Execution, signal: AbortSignal): Promise<Execution> {
-  for (;;) {
-    const news = deps.changes.wait(execution.id, END_RECHECK_MS, signal);
+  for (let waitMs = END_RECHECK_MS.first; ; waitMs = Math.min(waitMs * 2, END_RECHECK_MS.longest)) {
+    const news = deps.changes.wait(execution.id, waitMs, signal);
     const row = (await deps.store.get(execution.id)) ?? gone(execution.id);
     if (!isLive(row)) return row;
     signal.throwIfAborted();
