@@ -1,9 +1,13 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { buildImages } from "./images.ts";
 
 /** Whether there is a cluster to test on: KUBECONFIG names it, and only then does any of this folder run. */
 export const HAS_CLUSTER = (process.env["KUBECONFIG"] ?? "") !== "";
+
+// Before any test, in whatever order the files run.
+if (HAS_CLUSTER) await buildImages();
 
 const LAB_KUBECTL = join(homedir(), ".cache/sandbox-lab/cache/bin/kubectl");
 export const KUBECTL = Bun.which("kubectl") ?? (existsSync(LAB_KUBECTL) ? LAB_KUBECTL : "kubectl");
@@ -59,9 +63,33 @@ export async function fileOf(number: string): Promise<string> {
   throw new Error(`no file ${number}`);
 }
 
-/** Whether the cluster has the manifests' namespaces already. False without a cluster. */
-export async function isInstalled(): Promise<boolean> {
-  return HAS_CLUSTER && (await kubectl(["get", "namespace", ...NAMESPACES, "--ignore-not-found", "-o", "name"])) !== "";
+/** In `default`: says that what is installed is of these tests, which a run that was cut short leaves behind. */
+const MARK = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "sandbox-cluster-tests", namespace: "default" } };
+
+/** Whether these tests may install the manifests: not over an installation that is somebody's. Removes their own leftovers. */
+export async function mayInstall(): Promise<boolean> {
+  if (!HAS_CLUSTER) return false;
+  const installed = await kubectl(["get", "namespace", ...NAMESPACES, "--ignore-not-found", "-o", "name"]);
+  const mark = await kubectl([
+    "get",
+    "configmap",
+    MARK.metadata.name,
+    "-n",
+    "default",
+    "--ignore-not-found",
+    "-o",
+    "name",
+  ]);
+  if (installed !== "" && mark === "") return false;
+  if (installed !== "") await removeInstallation();
+  await apply(MARK);
+  return true;
+}
+
+/** Removes what the tests installed, if there is anything left of it. */
+export async function removeInstallation(): Promise<void> {
+  await kubectl(["delete", "-f", MANIFESTS, "--ignore-not-found", "--timeout=170s"]);
+  await kubectl(["delete", "configmap", MARK.metadata.name, "-n", "default", "--ignore-not-found"]);
 }
 
 /** `kubectl port-forward` into sandbox-system, from a free port of this host. */

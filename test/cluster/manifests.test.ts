@@ -1,15 +1,15 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import {
   apply,
   eventually,
   fileOf,
-  HAS_CLUSTER,
-  isInstalled,
   kubectl,
   MANIFESTS,
+  mayInstall,
   NAMESPACES,
   portForward,
+  removeInstallation,
   SYSTEM,
   tryKubectl,
 } from "./cluster.ts";
@@ -28,8 +28,8 @@ async function rest(): Promise<string[]> {
   );
 }
 
-// An installation that is there is somebody's.
-describe.skipIf(!HAS_CLUSTER || (await isInstalled()))("the manifests", () => {
+describe.skipIf(!(await mayInstall()))("the manifests", () => {
+  afterAll(removeInstallation, 180_000);
   afterEach(deleteAll, 180_000);
 
   test("apply in the guide's order, and delete without an error or a rest", async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { executorToken } from "../../src/provisioners/kubernetes/names.ts";
 import { podManifest } from "../../src/provisioners/kubernetes/pod.ts";
-import { apply, fileOf, HAS_CLUSTER, isInstalled, kubectl, MANIFESTS, SYSTEM, tryKubectl } from "./cluster.ts";
+import { apply, fileOf, kubectl, mayInstall, removeInstallation, SYSTEM, tryKubectl } from "./cluster.ts";
 
 const RUNTIME = ["-n", "sandbox-runtime"];
 const PYTHON = "python:3.11-slim-bookworm";
@@ -70,7 +70,7 @@ async function isOpen(from: string, namespace: string[], host: string, port: num
   return said.trim() === "open";
 }
 
-describe.skipIf(!HAS_CLUSTER || (await isInstalled()))("who reaches whom", () => {
+describe.skipIf(!(await mayInstall()))("who reaches whom", () => {
   const address: Record<string, string> = {};
 
   beforeAll(async () => {
@@ -87,9 +87,7 @@ describe.skipIf(!HAS_CLUSTER || (await isInstalled()))("who reaches whom", () =>
     address["dns"] = await serviceAddress("kube-dns", "kube-system");
   }, 300_000);
 
-  afterAll(async () => {
-    await kubectl(["delete", "-f", MANIFESTS, "--ignore-not-found", "--timeout=120s"]);
-  }, 180_000);
+  afterAll(removeInstallation, 180_000);
 
   test("a sandbox reaches nothing", async () => {
     const targets: [string, string, number][] = [
