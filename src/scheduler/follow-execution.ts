@@ -50,8 +50,8 @@ export class ExecutionFollower {
   #lostSince: number | null = null;
   /** The last pass ended because nothing could be stored. */
   #isUnstored = false;
-  /** The furthest entry that was read. */
-  #reached = 0;
+  /** Of all passes the one that read the furthest. */
+  #furthest = this.#collector;
   /** Aborts when the program should have been ended long ago. */
   readonly #overdue = new AbortController();
   readonly #reading: AbortSignal;
@@ -148,8 +148,10 @@ export class ExecutionFollower {
       throw error instanceof JournalFault ? error : new JournalFault("an entry is not what it says", error);
     }
     // What comes again is no sign of life.
-    if (this.#collector.lastSeq > this.#reached) this.#lostSince = null;
-    this.#reached = Math.max(this.#reached, this.#collector.lastSeq);
+    if (this.#collector.lastSeq > this.#furthest.lastSeq) {
+      this.#lostSince = null;
+      this.#furthest = this.#collector;
+    }
     const startedAt = this.#collector.startedAt;
     if (this.#collector.outcome !== null || startedAt === null || this.#execution.status === "running") return;
     this.#started(startedAt);
@@ -214,8 +216,15 @@ export class ExecutionFollower {
     const refused = !this.#accepted && isRefusal && code !== "session_not_found";
     const fields = refused
       ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
-      : lostFields(this.#execution, "crashed", "executor_lost", await this.#whyLost(error), now, this.#reached);
-    await this.#store({ ...fields, ...this.#collector.beginning() });
+      : lostFields(
+          this.#execution,
+          "crashed",
+          "executor_lost",
+          await this.#whyLost(error),
+          now,
+          this.#furthest.lastSeq,
+        );
+    await this.#store({ ...fields, ...this.#furthest.beginning() });
     return true;
   }
 

@@ -76,10 +76,12 @@ describe("dependencies", () => {
   test(
     "of an equal set are ready at once, and one installation of a session runs at a time",
     async () => {
+      const firstMs = performance.now();
       const first = await open({ dependencies: [{ name: "six", version: "1.15.0" }] });
       const startedMs = performance.now();
       const second = await open({ dependencies: [{ name: "six", version: "1.15.0" }] });
-      expect(performance.now() - startedMs).toBeLessThan(2000);
+      // A sandbox may be a Pod, and the machine busy.
+      expect(performance.now() - startedMs).toBeLessThan(Math.max(2000, (startedMs - firstMs) / 2));
       expect(second["dependency_install_status"]).toBe("completed");
       const path = `/sessions/${first.id}/dependencies/install`;
       const answers = await Promise.all([

@@ -125,6 +125,10 @@ export function describeKills(deployed: () => Deployed): void {
         if (running.sessionOf.get(read.id) !== victim) continue;
         const { stdout, status } = proven(await read.seen);
         expect([status, PRINTED.startsWith(stdout), stdout === ""]).toEqual(["crashed", true, false]);
+        // The record has what was read of the output, and whoever comes late reads that.
+        const { body } = await client.get(`/executions/${read.id}`);
+        expect([PRINTED.startsWith(body["stdout"] as string), body["stdout"] === ""]).toEqual([true, false]);
+        expect(proven(await readToEnd(client, read.id))).toEqual({ stdout: body["stdout"], status: "crashed" });
       }
       expect(performance.now() - killedAt).toBeLessThan(20_000);
       const again = await eventually("the session runs code", 30, async () => {
