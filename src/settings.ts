@@ -255,6 +255,10 @@ export const SETTINGS = {
     max: 2_000_000_000,
     about: "first host uid of sandboxes when started by root",
   }),
+  executorExternal: onOff("EXECUTOR_EXTERNAL", {
+    default: false,
+    about: "serve starts no executor, but uses the one that something else keeps running, such as deploy/systemd",
+  }),
   executorLinger: onOff("EXECUTOR_LINGER", {
     default: true,
     about: "the executor and what runs in it outlive the end of serve, and the next start takes them up",

@@ -19,6 +19,7 @@ export type ExecutorConfig = Pick<
   | "disableBwrap"
   | "allowUnisolated"
   | "logLevel"
+  | "executorExternal"
 >;
 
 /** How long an executor may take to start: it may have to wait for one that is ending its sandboxes. */
@@ -31,12 +32,16 @@ export const NO_JAIL_EXIT = 3;
 
 /**
  * Connects to the executor of the data directory, after starting one when none answers. It is a process of its own session,
- * so it outlives this one. Throws `executor_unavailable` with what a failed one said; it is lasting where there is no jail.
+ * so it outlives this one. With EXECUTOR_EXTERNAL none is started. Throws `executor_unavailable` with what a failed one said; it is lasting where there is no jail.
  */
 export async function ensureExecutor(config: ExecutorConfig): Promise<HttpExecutor> {
   const directory = join(config.dataDir, "executor");
   const executor = new HttpExecutor({ unix: join(directory, "socket") });
   if (await answers(executor)) return executor;
+  if (config.executorExternal) {
+    const message = `no executor serves ${directory}: EXECUTOR_EXTERNAL=true leaves it to be started by something else`;
+    throw new AppError("executor_unavailable", message, { retryAfterS: 1 });
+  }
   const failure = await start(config, directory);
   if (failure !== null && !(await answers(executor))) {
     const { said, isLasting } = failure;

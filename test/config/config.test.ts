@@ -67,6 +67,7 @@ describe("defaults", () => {
       drainGraceMs: 0,
       drainWaitMs: 0,
       sandboxUidBase: 200_000,
+      executorExternal: false,
       executorLinger: true,
       databasePassword: null,
       executorTokenSecret: null,

@@ -38,6 +38,7 @@ export const WRONG_SETTINGS: [variable: string, value: string, allowed: string][
   ["ALLOWED_HOSTS", "a b", "host names"],
   ["CORS_ORIGINS", "https://a.example/path", "origins"],
   ["EXECUTOR_LINGER", "maybe", "true or false"],
+  ["EXECUTOR_EXTERNAL", "maybe", "true or false"],
   ["DATABASE_PASSWORD", "two words", "a password without spaces"],
   ["EXECUTOR_TOKEN_SECRET", "short", "at least 32"],
   ["EXECUTOR_IMAGE", "two words", "an image name"],
