@@ -3,8 +3,9 @@ import { AppError } from "../errors.ts";
 import { GRACE_MS } from "./garbage.ts";
 import type { Manifest, ManifestEntry, Objects, VersionContent } from "./objects.ts";
 
-/** Blobs that are stored at once. */
-const CONCURRENCY = 4;
+/** Blobs up to this size are many at once, since each is little but waiting; larger ones take memory (s3/upload.ts). */
+const SMALL_BYTES = 64 * 1024;
+const CONCURRENCY = { small: 12, large: 2 };
 
 export type StoreOptions = {
   /** As the collections have it. */
@@ -95,8 +96,8 @@ class Blobs {
     const begun = performance.now();
     const sinceMs = Date.now() - this.#graceMs / 4;
     const replaced = new Map<ManifestEntry, ManifestEntry | null>();
-    const waiting = [...Map.groupBy(entries, contentOf).values()];
-    const worker = async (): Promise<void> => {
+    const groups = [...Map.groupBy(entries, contentOf).values()];
+    const worker = async (waiting: ManifestEntry[][]): Promise<void> => {
       for (let same = waiting.pop(); same !== undefined; same = waiting.pop())
         for (const entry of same) {
           const found = await this.#secureOne(entry, sinceMs);
@@ -104,7 +105,11 @@ class Blobs {
           replaced.set(entry, found);
         }
     };
-    await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+    const isSmall = ([first]: ManifestEntry[]): boolean => (first?.size ?? 0) <= SMALL_BYTES;
+    const small = groups.filter(isSmall);
+    const large = groups.filter((group) => !isSmall(group));
+    const workers = (waiting: ManifestEntry[][], count: number) => Array.from({ length: count }, () => worker(waiting));
+    await Promise.all([...workers(small, CONCURRENCY.small), ...workers(large, CONCURRENCY.large)]);
     return { isQuick: performance.now() - begun <= this.#graceMs / 4, replaced };
   }
 

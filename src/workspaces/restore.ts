@@ -6,7 +6,7 @@ import type { Session } from "../sessions/session.ts";
 import { storedName } from "./stored-name.ts";
 
 /** Blobs that are opened before it is their turn. */
-const AHEAD = 8;
+const AHEAD = 16;
 
 /**
  * Fills the workspace of a session's new executor with its last version, unless its sandbox is there already: nothing of it

@@ -7,6 +7,7 @@ import { latestVersion, storeVersion } from "../objects/versions.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
 import { type Session, type SessionStore } from "../sessions/session.ts";
+import { Recent } from "./recent.ts";
 import { storedName } from "./stored-name.ts";
 
 export type SnapshotsDeps = {
@@ -26,9 +27,13 @@ type Queued = {
 
 /** Snapshots that are taken at once. */
 const CONCURRENCY = 4;
-/** How long after an execution its files are stored: others that end meanwhile share the version. */
-const SOON_MS = 250;
-const RETRY_MS = { first: 2000, longest: 60_000 };
+/**
+ * How long after an execution its files are stored: others that end meanwhile share the version. A workspace that takes
+ * longer waits longer, so that storing takes no more than about a tenth of the time.
+ */
+const SOON_MS = { shortest: 250, longest: 10_000 };
+const REST = 10;
+const RETRY_MS = { first: 2000, longest: 15_000 };
 /** Sessions whose last version is remembered, so that what did not change need not be read. */
 const MAX_KNOWN = 1000;
 /** How often another replica may store a version first. */
@@ -48,7 +53,10 @@ const KEPT_VERSIONS = 2;
 export class Snapshots {
   readonly #d: SnapshotsDeps;
   readonly #sessions = new Map<string, Queued>();
-  readonly #known = new Map<string, { tag: string; version: number }>();
+  /** The last version of workspaces, and the tag of its content. */
+  readonly #known = new Recent<{ tag: string; version: number }>(MAX_KNOWN);
+  /** Milliseconds that the last snapshot of sessions took. */
+  readonly #tookMs = new Recent<number>(MAX_KNOWN);
   readonly #waiting: (() => void)[] = [];
   #taken = 0;
   #isStopping = false;
@@ -58,20 +66,21 @@ export class Snapshots {
   }
 
   /** Has a version stored shortly, and again later when that fails while the session lives. */
-  soon(sessionId: string, afterMs = SOON_MS): void {
-    const queued = this.#queued(sessionId);
-    if (this.#isStopping || queued.next !== null || queued.timer !== null) return;
-    const retryMs = afterMs === SOON_MS ? RETRY_MS.first : Math.min(afterMs * 2, RETRY_MS.longest);
-    queued.timer = setTimeout(() => {
-      queued.timer = null;
-      this.now(sessionId).catch((error: unknown) => this.#failed(sessionId, error, retryMs));
-    }, afterMs);
+  soon(sessionId: string): void {
+    const takesMs = this.#tookMs.get(sessionId) ?? 0;
+    this.#after(sessionId, Math.min(Math.max(takesMs * REST, SOON_MS.shortest), SOON_MS.longest), RETRY_MS.first);
   }
 
-  #failed(sessionId: string, error: unknown, retryMs: number): void {
-    this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
-    if (isFinal(error)) return;
-    this.soon(sessionId, retryMs);
+  #after(sessionId: string, ms: number, retryMs: number): void {
+    const queued = this.#queued(sessionId);
+    if (this.#isStopping || queued.next !== null || queued.timer !== null) return;
+    queued.timer = setTimeout(() => {
+      queued.timer = null;
+      this.now(sessionId).catch((error: unknown) => {
+        this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
+        if (!isFinal(error)) this.#after(sessionId, retryMs, Math.min(retryMs * 2, RETRY_MS.longest));
+      });
+    }, ms);
   }
 
   /** Resolves when a version is stored that has all that was in the workspace at the call. Throws AppError. */
@@ -133,9 +142,11 @@ export class Snapshots {
     const session = await this.#d.sessions.get(sessionId);
     if (session === null) return;
     const executor = await this.#d.provisioner.executorOf(sessionId);
+    const startedMs = performance.now();
     for (let race = 1; race <= MAX_RACES; race++) {
       try {
         await this.#storeOnce(session, executor);
+        this.#tookMs.set(sessionId, performance.now() - startedMs);
         // A deletion that came meanwhile saw none of it.
         const now = await this.#d.sessions.get(sessionId);
         if (now?.created_at !== session.created_at) await this.#d.objects.deleteManifests(storedName(session));
@@ -161,7 +172,7 @@ export class Snapshots {
     if (tree === null) return;
     const previous = last === 0 ? null : await latestVersion(objects, workspace);
     if (previous?.version !== (last === 0 ? undefined : last)) throw new AppError("file_conflict", "a newer version");
-    if (isSame(previous, tree)) return this.#remember(workspace, tree.tag, last);
+    if (isSame(previous, tree)) return this.#known.set(workspace, { tag: tree.tag, version: last });
 
     const startedMs = performance.now();
     const { entries, directories, links } = tree;
@@ -177,7 +188,7 @@ export class Snapshots {
     const stored = await storeVersion(objects, workspace, previous, { entries, directories, links }, open, options);
     // What was taken differently than the tree has it is read again next time.
     if (stored.entries.length === entries.length && stored.entries.every((one, i) => one === entries[i]))
-      this.#remember(workspace, tree.tag, stored.version);
+      this.#known.set(workspace, { tag: tree.tag, version: stored.version });
     if (versions.length >= KEPT_VERSIONS)
       await objects.deleteManifests(workspace, stored.version + 1 - KEPT_VERSIONS).catch(() => {});
     log.info("workspace.stored", {
@@ -187,15 +198,6 @@ export class Snapshots {
       skipped: tree.skipped,
       ms: Math.round(performance.now() - startedMs),
     });
-  }
-
-  #remember(workspace: string, tag: string, version: number): void {
-    this.#known.delete(workspace);
-    this.#known.set(workspace, { tag, version });
-    for (const oldest of this.#known.keys()) {
-      if (this.#known.size <= MAX_KNOWN) return;
-      this.#known.delete(oldest);
-    }
   }
 }
 
