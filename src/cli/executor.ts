@@ -22,6 +22,8 @@ const LOCK_RETRY_MS = 20;
 /** Without requests for this long, and with nothing running, an executor leaves. */
 const IDLE_MS = 15 * 60_000;
 const IDLE_CHECK_MS = 30_000;
+/** In a container, whose memory is the session's as well: how often it is looked whether there is something to give back. */
+const TIDY_MS = 2000;
 const MIN_TOKEN_LENGTH = 32;
 /** The workspace of `--single-sandbox`. */
 const WORKSPACE = "/workspace";
@@ -111,8 +113,16 @@ function logOf(config: Config, directory: DataDirectory, isSingle: boolean): Log
 
 /** No signal ends the executor of a container, since the code beside it could send one too. */
 async function toldToEnd(executor: StartedExecutor): Promise<string> {
+  const timer = setInterval(() => tidy(executor), TIDY_MS);
   await executor.told;
+  clearInterval(timer);
   return "told to";
+}
+
+/** Gives memory back each time it has nothing to do: what is left of programs that ran would stay until the next ones run. */
+function tidy(executor: StartedExecutor): void {
+  const idleMs = executor.idleMs();
+  if (idleMs >= TIDY_MS && idleMs < 2 * TIDY_MS) Bun.gc(true);
 }
 
 /** Why this process is to end, once it is. */
