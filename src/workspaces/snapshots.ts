@@ -77,7 +77,7 @@ export class Snapshots {
     queued.timer = setTimeout(() => {
       queued.timer = null;
       this.now(sessionId).catch((error: unknown) => {
-        this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
+        if (!isTooLarge(error)) this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
         if (!isFinal(error)) this.#after(sessionId, retryMs, Math.min(retryMs * 2, RETRY_MS.longest));
       });
     }, ms);
@@ -152,6 +152,7 @@ export class Snapshots {
         if (now?.created_at !== session.created_at) await this.#d.objects.deleteManifests(storedName(session));
         return;
       } catch (error) {
+        if (isTooLarge(error)) this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
         if (!(error instanceof AppError && error.code === "file_conflict")) throw translated(error);
       }
     }
@@ -225,5 +226,9 @@ function translated(error: unknown): unknown {
 
 /** What no other attempt changes: the sandbox is gone, or its workspace is larger than a version can be. */
 function isFinal(error: unknown): boolean {
-  return error instanceof AppError && (error.code === "session_not_found" || error.code === "body_too_large");
+  return isTooLarge(error) || (error instanceof AppError && error.code === "session_not_found");
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof AppError && error.code === "body_too_large";
 }

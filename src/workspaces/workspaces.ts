@@ -85,7 +85,7 @@ export class Workspaces {
     if (!isLive(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
     const changed = await change(await this.#executorOf(session));
     await this.#d.versions?.store(sessionId).catch((error: unknown) => {
-      // No version of it can be kept; an execution of the session is told nothing of it either.
+      // No version of it can be kept, which the log says; an execution of the session is told nothing of it either.
       if (!(error instanceof AppError && error.code === "body_too_large")) throw error;
     });
     return changed;
