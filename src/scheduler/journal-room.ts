@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import type { Execution, ExecutionStore } from "../executions/execution.ts";
 import type { Executor, JournalName } from "../executor/protocol.ts";
@@ -13,6 +14,11 @@ export type JournalRoomDeps = {
 /** Sessions that are remembered between two passes; of the others the next execution reminds. */
 const MAX_SESSIONS = 10_000;
 const EXECUTORS_AT_ONCE = 8;
+/** What an executor may name at once; in a Pod it may be anybody. */
+const MAX_NAMES = 1000;
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+/** How long the others wait for one executor. */
+const EXECUTOR_MS = 30_000;
 
 /**
  * Makes room for journals: an executor whose disk for them is nearly full names its oldest that have ended, and those go
@@ -47,13 +53,13 @@ export class JournalRoom {
     const waiting = [...executors];
     const work = async (): Promise<void> => {
       for (let executor = waiting.pop(); executor !== undefined; executor = waiting.pop())
-        await this.#make(executor).catch((error: unknown) => this.#say(error));
+        await Promise.race([this.#make(executor), tooLong()]).catch((error: unknown) => this.#say(error));
     };
     await Promise.all(Array.from({ length: EXECUTORS_AT_ONCE }, work));
   }
 
   async #make(executor: Executor): Promise<void> {
-    const surplus = await executor.surplusJournals();
+    const surplus = checkedNames(await executor.surplusJournals());
     if (surplus.length === 0) return;
     const live = new Set(await this.#d.executions.liveAmong(surplus.map(({ id }) => id)));
     const stored = surplus.filter(({ id }: JournalName) => !live.has(id));
@@ -66,4 +72,15 @@ export class JournalRoom {
     if (error instanceof AppError && error.code === "executor_unavailable") return;
     this.#d.log.warn("journals.no_room_made", { error });
   }
+}
+
+function checkedNames(told: unknown): JournalName[] {
+  const names = (Array.isArray(told) ? told.slice(0, MAX_NAMES) : []) as Partial<JournalName>[];
+  const isId = (id: unknown): boolean => typeof id === "string" && ID.test(id);
+  return names.filter((name): name is JournalName => isId(name?.id) && isId(name?.sandboxId));
+}
+
+async function tooLong(): Promise<never> {
+  await delay(EXECUTOR_MS, undefined, { ref: false });
+  throw new AppError("executor_unavailable", "the executor takes too long to make room");
 }
