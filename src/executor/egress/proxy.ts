@@ -1,4 +1,4 @@
-import { lookup } from "node:dns/promises";
+import { dns } from "bun";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { EgressDecision } from "../protocol.ts";
@@ -12,7 +12,7 @@ export type EgressProxyOptions = {
   decided(decision: EgressDecision): void;
   /** Names that are dialled whatever address they lead to. */
   trusted?: ReadonlySet<string>;
-  /** All addresses of a name; the system's resolver unless a test gives another. */
+  /** All addresses of a name, as hosts file and name servers of the system say; for tests, another's. */
   resolve?: (name: string) => Promise<string[]>;
 };
 
@@ -21,6 +21,7 @@ export type ProxyClient = Duplex & { setTimeout(ms: number, callback?: () => voi
 
 const MAX_HEAD_BYTES = 16 * 1024;
 const MAX_CONNECTIONS = 128;
+const MAX_LOOKUPS = 64;
 const HEAD_TIMEOUT_MS = 10_000;
 const DIAL_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 300_000;
@@ -34,6 +35,8 @@ export class EgressProxy {
   readonly #options: EgressProxyOptions;
   readonly #sockets = new Set<ProxyClient>();
   #server: Server | null = null;
+  /** Also those of programs that have gone. */
+  #lookups = 0;
 
   constructor(options: EgressProxyOptions) {
     this.#options = options;
@@ -92,13 +95,14 @@ export class EgressProxy {
     if (address === null) return refuse(client, 403, "the session's network rules do not allow this");
     let origin: Socket;
     try {
-      origin = await dial(address, head.target.port);
+      origin = await dial(address, head.target.port, client);
     } catch {
       return refuse(client, 502, "the address does not answer");
     }
     this.#track(origin, IDLE_TIMEOUT_MS);
     client.setTimeout(IDLE_TIMEOUT_MS);
     client.on("close", () => origin.destroy());
+    if (client.destroyed) return void origin.destroy();
     origin.on("close", () => client.destroySoon());
     if (head.kind === "connect") {
       client.write("HTTP/1.1 200 Connection established\r\n\r\n");
@@ -122,8 +126,15 @@ export class EgressProxy {
       this.#decide(method, target, target.host.address, true, "listed address");
       return target.host.address;
     }
+    if (this.#lookups >= MAX_LOOKUPS) {
+      this.#decide(method, target, null, false, "too many names are looked up already");
+      return null;
+    }
+    this.#lookups += 1;
     const isTrusted = trusted?.has(target.host.name) === true;
-    const addresses = await resolve(target.host.name).catch(() => []);
+    const addresses = await resolve(target.host.name)
+      .catch(() => [])
+      .finally(() => (this.#lookups -= 1));
     const permitted = addresses.find(
       (address) => isIP(address) !== 0 && (isTrusted || allow.permitsAddress(address, target.port, true)),
     );
@@ -152,8 +163,12 @@ export class EgressProxy {
   }
 }
 
+/**
+ * By c-ares, which waits in no thread: the system's resolver takes one of the few that all file access of this process needs,
+ * for as long as a name server pleases, which may be the sandbox's own.
+ */
 async function resolveName(name: string): Promise<string[]> {
-  return (await lookup(name, { all: true })).map((one) => one.address);
+  return (await dns.lookup(name, { backend: "c-ares" })).map((one) => one.address);
 }
 
 /** Sends exactly the announced body on; whatever a client adds after it never reaches the origin. */
@@ -171,13 +186,22 @@ function forwardBody(client: ProxyClient, origin: Socket, first: Buffer, bodyByt
   client.on("data", send);
 }
 
-function dial(address: string, port: number): Promise<Socket> {
+/** Rejects, and leaves nothing, when there is no connection in time or the program has gone meanwhile. */
+async function dial(address: string, port: number, client: ProxyClient): Promise<Socket> {
+  if (client.destroyed) throw new Error("the program has gone");
   const dialled = Promise.withResolvers<Socket>();
   const socket = connect({ host: address, port, allowHalfOpen: true });
   const timer = setTimeout(() => socket.destroy(new Error("timed out")), DIAL_TIMEOUT_MS);
+  const leave = (): unknown => socket.destroy(new Error("the program has gone"));
+  client.once("close", leave);
   socket.once("connect", () => dialled.resolve(socket));
   socket.once("error", dialled.reject);
-  return dialled.promise.finally(() => clearTimeout(timer));
+  try {
+    return await dialled.promise;
+  } finally {
+    clearTimeout(timer);
+    client.off("close", leave);
+  }
 }
 
 function refuse(client: ProxyClient, status: number, message: string): void {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { AllowList } from "../../../src/executor/egress/allow-list.ts";
 import { EgressProxy } from "../../../src/executor/egress/proxy.ts";
@@ -119,5 +119,36 @@ describe("what is refused without a dial", () => {
     expect(await say(request())).toStartWith(`HTTP/1.1 ${status} `);
     expect(dials).toBe(0);
     expect(decisions.every((one) => !one.allowed)).toBe(true);
+  });
+});
+
+describe("names that nobody answers for", () => {
+  test("are looked up by so many connections at once, and the others refused", async () => {
+    const refused: EgressDecision[] = [];
+    const endless = Promise.withResolvers<string[]>();
+    let asked = 0;
+    const own = new EgressProxy({
+      allow: new AllowList(["*.slow.example"]),
+      decided: (decision) => refused.push(decision),
+      resolve: () => (asked++, endless.promise),
+    });
+    await own.listen(`${dir}/slow`);
+    // Those that go do not make room.
+    for (let i = 0; i < 70; i++)
+      connect(`${dir}/slow`)
+        .on("error", () => {})
+        .end(`CONNECT n${i}.slow.example:80 HTTP/1.1\r\n\r\n`);
+    while (refused.length < 6) await Bun.sleep(5);
+    expect([asked, refused.length]).toEqual([64, 6]);
+    endless.resolve([]);
+    await own.close();
+  });
+
+  test("hold up no access to files", async () => {
+    const script = new URL(import.meta.resolve("./silent-name-server.ts")).pathname;
+    await Bun.write(`${dir}/resolv.conf`, "nameserver 127.0.0.9\n");
+    const words = ["--dev-bind", "/", "/", "--ro-bind", `${dir}/resolv.conf`, await realpath("/etc/resolv.conf")];
+    const run = Bun.spawn(["bwrap", ...words, "--unshare-net", "--", process.execPath, script], { stderr: "inherit" });
+    expect(await new Response(run.stdout).text()).toBe("read\n");
   });
 });

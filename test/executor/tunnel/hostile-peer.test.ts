@@ -172,6 +172,35 @@ describe("a peer can't", () => {
     tunnel.close();
   });
 
+  test("leave connections behind by going while they are made", async () => {
+    const { port, sockets } = await silentOrigin();
+    const count = 40;
+    const { tunnel, decisions } = await tunnelTo(
+      (socket) => {
+        for (let i = 1; i <= count; i++) {
+          const ask = `CONNECT 127.0.0.1:${port} HTTP/1.1\r\n\r\n`;
+          const frames = [frame(OPEN, i), frame(DATA, i, ask), frame(RESET, i)];
+          socket.write(Buffer.concat(frames.map(message)));
+        }
+      },
+      [`127.0.0.1:${port}`],
+    );
+    while (decisions.length < count) await Bun.sleep(5);
+    // One that stays is made after all of them.
+    const last = await tunnelTo(
+      (socket) => {
+        const ask = `CONNECT 127.0.0.1:${port} HTTP/1.1\r\n\r\n`;
+        socket.write(Buffer.concat([message(frame(OPEN, 1)), message(frame(DATA, 1, ask))]));
+      },
+      [`127.0.0.1:${port}`],
+    );
+    const open = (): number => sockets.filter((socket) => !socket.resume().destroyed).length;
+    const end = performance.now() + 3000;
+    while ((open() !== 1 || last.peer.received.length === 0) && performance.now() < end) await Bun.sleep(5);
+    expect(open()).toBe(1);
+    tunnel.close();
+  });
+
   test("have the memory grow by not reading", async () => {
     const source = createServer((socket) => {
       socket.on("error", () => {});
