@@ -124,6 +124,7 @@ async function openKubernetes(config: Config, sql: Sql, objects: Objects, log: L
       startTimeoutMs: config.creatingTimeoutMs,
       restore: (session, executor) => restoreWorkspace(objects, session, executor),
       shelf: new StoredLayers(objects),
+      privateRanges: config.privateNetworkRanges,
       indexUrl: config.packageIndexUrl ?? hostIndexUrl(process.env),
       warm: { store: new SqlWarmPodStore(sql), maxProcesses: config.maxProcesses },
     },

@@ -1,4 +1,4 @@
-import { isIP } from "node:net";
+import { BlockList, isIP } from "node:net";
 
 /** One variable of the environment (and the flag of the same name) and how its text becomes a value. */
 export type Setting<T> = {
@@ -150,6 +150,19 @@ export function parseHost(given: string): string | undefined {
   const bare = given.startsWith("[") && given.endsWith("]") ? given.slice(1, -1) : given;
   if (isIP(bare) > 0) return bare.toLowerCase();
   return /^[A-Za-z0-9]([A-Za-z0-9._-]{0,252})$/.test(bare) && !/^[\d.]+$/.test(bare) ? bare.toLowerCase() : undefined;
+}
+
+/** An address range, such as 10.20.0.0/16. */
+export function parseRange(given: string): string | undefined {
+  const [base = "", bits = "", ...more] = given.split("/");
+  const family = isIP(base);
+  if (family === 0 || more.length > 0 || !/^\d{1,3}$/.test(bits)) return undefined;
+  try {
+    new BlockList().addSubnet(base, Number(bits), family === 6 ? "ipv6" : "ipv4");
+    return given;
+  } catch {
+    return undefined;
+  }
 }
 
 /** An origin as browsers send it, or `*`. */

@@ -1,4 +1,4 @@
-import { secret, text, whole } from "./setting.ts";
+import { list, parseRange, secret, text, whole } from "./setting.ts";
 
 /** Settings that concern the cluster's home, and stores that many processes share. */
 export const CLUSTER_SETTINGS = {
@@ -25,6 +25,12 @@ export const CLUSTER_SETTINGS = {
     scale: 1000,
     about: "seconds for which a stored file that no workspace has is kept; presigned URLs work for at most half of it",
   }),
+  privateNetworkRanges: list(
+    "PRIVATE_NETWORK_RANGES",
+    "ranges such as 10.20.0.0/16, separated by commas",
+    "private and special addresses that `network` rules of sessions in Pods may name, since the control plane dials them; others are refused",
+    parseRange,
+  ),
   runtimeClass: text("RUNTIME_CLASS", /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, "a RuntimeClass name", {
     default: null,
     about: "RuntimeClass of the sandboxes' Pods, such as gvisor or kata",

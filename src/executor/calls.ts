@@ -4,8 +4,11 @@ import { boundedText, refusalOf, unavailable } from "./answer.ts";
 
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
 export type ExecutorAddress = { unix: string } | PodAddress;
-/** `indexUrl`: the package index of those who name none. */
-export type PodAddress = { url: string; token: string; indexUrl: string };
+/**
+ * `indexUrl`: the package index of those who name none. `privateRanges`: those of the private and special addresses that
+ * rules of sessions may name, absent: none; what is there trusts who dials, which is not the Pod.
+ */
+export type PodAddress = { url: string; token: string; indexUrl: string; privateRanges?: readonly string[] };
 
 /** What the answers of an executor in a Pod may have at most, whoever gives them. */
 const MAX_ANSWER_BYTES = 1024 ** 2;

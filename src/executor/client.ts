@@ -119,7 +119,8 @@ export class HttpExecutor implements Executor {
   async openTunnel(use: TunnelUse, rules: NetworkRules, decided: (decision: EgressDecision) => void): Promise<Tunnel> {
     if (this.#pod === null) throw new AppError("internal", "an executor on this host needs no tunnel");
     try {
-      return await Tunnel.open({ ...this.#pod, use, rules, decided });
+      const nameable = use === "sandbox" ? (this.#pod.privateRanges ?? []) : null;
+      return await Tunnel.open({ ...this.#pod, use, rules, nameable, decided });
     } catch (error) {
       throw error instanceof AppError ? error : unavailable(error);
     }

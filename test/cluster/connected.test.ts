@@ -71,6 +71,7 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("sessions in Pods that 
         EXECUTOR_TOKEN_SECRET: "a-secret-of-this-test-alone-long-enough",
         DATABASE_URL: database.url(),
         PYTHON_PACKAGE_INDEX_URL: index.url,
+        PRIVATE_NETWORK_RANGES: "127.0.0.1/32",
       },
     });
     services.push(service);
@@ -144,12 +145,14 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("sessions in Pods that 
 
   test("the allow-list holds, and each decision is in the audit log", async () => {
     const { port } = origin;
-    const id = await session({ network: { allow: [`127.0.0.1:${port}`] } });
+    const id = await session({ network: { allow: [`127.0.0.0/8:${port}`] } });
     expect(await fetched(id, `http://127.0.0.1:${port}/`)).toBe("from the origin");
     expect(await fetched(id, "http://example.com/")).toBe(403);
     expect(await fetched(id, `http://127.0.0.1:${echoPort}/`)).toBe(403);
+    expect(await fetched(id, `http://127.0.0.2:${port}/`)).toBe(403);
     const { items } = (await client.get(`/sessions/${id}/audit`)).body as { items: Json[] };
     expect(items).toMatchObject([
+      { host: "127.0.0.2", port, allowed: false, reason: "the address is private or special" },
       { host: "127.0.0.1", port: echoPort, method: "GET", allowed: false, address: null },
       { host: "example.com", port: 80, method: "GET", allowed: false, address: null },
       { host: "127.0.0.1", port, method: "GET", allowed: true, address: "127.0.0.1" },

@@ -14,6 +14,7 @@ export const OPTIONS: KubernetesProvisionerOptions = {
   maxRunning: 8,
   startTimeoutMs: 60_000,
   restore: () => Promise.resolve(),
+  privateRanges: [],
   indexUrl: "https://pypi.org/simple",
   shelf: { open: () => Promise.resolve(null), keep: async (_keys, archive) => archive.cancel() },
 };

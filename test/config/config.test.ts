@@ -73,6 +73,7 @@ describe("defaults", () => {
       executorTokenSecret: null,
       executorImage: "sandbox-control-plane:latest",
       objectGraceMs: 86_400_000,
+      privateNetworkRanges: [],
       runtimeClass: null,
     });
   });

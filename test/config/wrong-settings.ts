@@ -42,6 +42,9 @@ export const WRONG_SETTINGS: [variable: string, value: string, allowed: string][
   ["DATABASE_PASSWORD", "two words", "a password without spaces"],
   ["EXECUTOR_TOKEN_SECRET", "short", "at least 32"],
   ["EXECUTOR_IMAGE", "two words", "an image name"],
+  ["PRIVATE_NETWORK_RANGES", "10.0.0.0/8, 10.1.2.3", "ranges such as"],
+  ["PRIVATE_NETWORK_RANGES", "10.0.0.0/33", "ranges such as"],
+  ["PRIVATE_NETWORK_RANGES", "example.com/8", "ranges such as"],
   ["RUNTIME_CLASS", "gVisor", "a RuntimeClass name"],
 ];
 

@@ -17,13 +17,16 @@ const MAX_RULES = 100;
 /**
  * Where a sandbox may connect to. A rule is a host name ("pypi.org"), all names below one ("*.example.com"), an address
  * or a range ("10.1.2.3", "10.0.0.0/8", "[fd00::1]"), each with an optional ":port"; without it ports 80 and 443.
- * Special addresses (see address.ts) are reached only where a rule names the address itself.
+ * Special addresses (see address.ts) are reached only where a rule names the address itself, and where they are among
+ * those that rules may name.
  */
 export class AllowList {
   readonly #rules: readonly Rule[];
+  readonly #nameable: BlockList | null;
 
-  /** Throws `bad_request` naming the rule that can't be read. */
-  constructor(rules: readonly string[]) {
+  /** `nameable`: ranges of the special addresses that rules may name; null: all. Throws `bad_request` naming the rule that can't be read. */
+  constructor(rules: readonly string[], nameable: readonly string[] | null = null) {
+    this.#nameable = nameable === null ? null : blockListOf(nameable);
     if (rules.length > MAX_RULES)
       throw new AppError("bad_request", `network.allow may hold at most ${MAX_RULES} rules`);
     this.#rules = rules.map(parseRule);
@@ -39,9 +42,20 @@ export class AllowList {
     });
   }
 
+  /** Whether it is an address that no rule could permit. */
+  bars({ host }: Target): boolean {
+    return host.kind === "ip" && this.#isBarred(host.address);
+  }
+
+  #isBarred(address: string): boolean {
+    const family = isIPv6(address) ? "ipv6" : "ipv4";
+    return this.#nameable !== null && isSpecialAddress(address) && !this.#nameable.check(address, family);
+  }
+
   /** Whether this address may be dialled. `byName`: a permitted name led to it, so only special addresses need a rule. */
   permitsAddress(address: string, port: number, byName: boolean): boolean {
     if (byName && !isSpecialAddress(address)) return true;
+    if (this.#isBarred(address)) return false;
     const family = isIPv6(address) ? "ipv6" : "ipv4";
     return this.#rules.some(
       (rule) =>

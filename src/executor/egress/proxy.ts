@@ -119,7 +119,8 @@ export class EgressProxy {
   async #permittedAddress(method: string, target: Target): Promise<string | null> {
     const { allow, resolve = resolveName, trusted } = this.#options;
     if (!allow.permitsTarget(target)) {
-      this.#decide(method, target, null, false, "not in the allow list");
+      const reason = allow.bars(target) ? "the address is private or special" : "not in the allow list";
+      this.#decide(method, target, null, false, reason);
       return null;
     }
     if (target.host.kind === "ip") {
@@ -138,14 +139,14 @@ export class EgressProxy {
     const permitted = addresses.find(
       (address) => isIP(address) !== 0 && (isTrusted || allow.permitsAddress(address, target.port, true)),
     );
-    const reason =
+    const refusal =
       addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";
     this.#decide(
       method,
       target,
       permitted ?? null,
       permitted !== undefined,
-      permitted === undefined ? reason : "listed name",
+      permitted === undefined ? refusal : "listed name",
     );
     return permitted ?? null;
   }

@@ -15,6 +15,8 @@ export type TunnelOptions = {
   use: TunnelUse;
   /** What its connections may reach. */
   rules: NetworkRules;
+  /** Ranges of the private and special addresses that rules may name; null: all. */
+  nameable: readonly string[] | null;
   /** Called for every decision. */
   decided(decision: EgressDecision): void;
 };
@@ -54,7 +56,11 @@ export class Tunnel {
   static async open(options: TunnelOptions): Promise<Tunnel> {
     const { allow, trusted } = options.rules;
     const decided = (decision: EgressDecision): void => options.decided(decision);
-    const proxy = new EgressProxy({ allow: new AllowList(allow), decided, trusted: new Set(trusted) });
+    const proxy = new EgressProxy({
+      allow: new AllowList(allow, options.nameable),
+      decided,
+      trusted: new Set(trusted),
+    });
     const url = new URL(`/tunnel?for=${options.use}`, options.url);
     const { socket, rest } = await upgrade(url, options.token, UPGRADE_MS);
     return new Tunnel(socket, rest, proxy);

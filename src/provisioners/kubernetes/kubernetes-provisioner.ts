@@ -13,25 +13,24 @@ import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
 import { MANAGED_BY, podName, SESSION_ID } from "./names.ts";
 import { PodLayers, type LayerShelf } from "./pod-layers.ts";
-import { PodExecutors } from "./pod-executors.ts";
+import { PodExecutors, type PodExecutorSettings } from "./pod-executors.ts";
 import { PodEnds } from "./pod-ends.ts";
 import { podState } from "./pod-state.ts";
 import { PodWatch } from "./pod-watch.ts";
 import { ENSURE_MS, SessionPods, type SessionPodsOptions } from "./session-pods.ts";
 import { WarmPods } from "./warm-pods.ts";
 
-export type KubernetesProvisionerOptions = SessionPodsOptions & {
-  /** Executions that run at once in a session. */
-  maxRunning: number;
-  /** Fills the workspace of a session that ran before, in an executor that may be new. */
-  restore(session: Session, executor: Executor): Promise<void>;
-  /** The package index of those who name none. */
-  indexUrl: string;
-  /** Layers that other Pods have built. */
-  shelf: LayerShelf;
-  /** Keeps Pods started ahead, for sessions that may have so many processes. Absent: none. */
-  warm?: { store: WarmPodStore; maxProcesses: number };
-};
+export type KubernetesProvisionerOptions = SessionPodsOptions &
+  PodExecutorSettings & {
+    /** Executions that run at once in a session. */
+    maxRunning: number;
+    /** Fills the workspace of a session that ran before, in an executor that may be new. */
+    restore(session: Session, executor: Executor): Promise<void>;
+    /** Layers that other Pods have built. */
+    shelf: LayerShelf;
+    /** Keeps Pods started ahead, for sessions that may have so many processes. Absent: none. */
+    warm?: { store: WarmPodStore; maxProcesses: number };
+  };
 
 /** How long the executor may take to end a sandbox that is released, before its Pod is deleted all the same. */
 const END_MS = 2000;

@@ -10,18 +10,24 @@ import { EXECUTOR_PORT } from "./pod.ts";
 const HEALTH_MS = 1000;
 const CONNECT_RETRY_MS = { first: 2, longest: 50 };
 
+export type PodExecutorSettings = {
+  /** What the tokens of all executors derive from; the same in every replica. */
+  tokenSecret: string;
+  /** The package index of those who name none. */
+  indexUrl: string;
+  /** Ranges of the private and special addresses that rules of sessions may name. */
+  privateRanges: readonly string[];
+};
+
 /** The executors in Pods: one client for each Pod and address, which keeps connections. */
 export class PodExecutors {
   readonly #watch: PodWatch;
-  readonly #tokenSecret: string;
-  readonly #indexUrl: string;
+  readonly #settings: PodExecutorSettings;
   readonly #known = new Map<string, { uid: string; address: string; executor: HttpExecutor }>();
 
-  /** `indexUrl`: the package index of those who name none. */
-  constructor(watch: PodWatch, { tokenSecret, indexUrl }: { tokenSecret: string; indexUrl: string }) {
+  constructor(watch: PodWatch, settings: PodExecutorSettings) {
     this.#watch = watch;
-    this.#indexUrl = indexUrl;
-    this.#tokenSecret = tokenSecret;
+    this.#settings = settings;
   }
 
   at(pod: V1Pod): HttpExecutor {
@@ -30,8 +36,9 @@ export class PodExecutors {
     const known = this.#known.get(name);
     if (known?.uid === uid && known.address === address) return known.executor;
     const host = address.includes(":") ? `[${address}]` : address;
-    const token = executorToken(this.#tokenSecret, name);
-    const executor = new HttpExecutor({ url: `http://${host}:${EXECUTOR_PORT}`, token, indexUrl: this.#indexUrl });
+    const { tokenSecret, indexUrl, privateRanges } = this.#settings;
+    const token = executorToken(tokenSecret, name);
+    const executor = new HttpExecutor({ url: `http://${host}:${EXECUTOR_PORT}`, token, indexUrl, privateRanges });
     for (const old of this.#known.keys()) if (this.#watch.get(old) === undefined) this.#known.delete(old);
     this.#known.set(name, { uid, address, executor });
     return executor;

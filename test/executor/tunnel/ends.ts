@@ -27,6 +27,11 @@ export class TunnelServer {
     });
   }
 
+  /** Tunnels that have come so far. */
+  get opened(): number {
+    return this.log.filter((line) => line.includes("tunnel.opened")).length;
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.#server.port}`;
   }
@@ -38,10 +43,15 @@ export class TunnelServer {
 
 export type Opened = { tunnel: Tunnel; decisions: EgressDecision[] };
 
-export async function openTunnel(url: string, rules: NetworkRules, token = TOKEN): Promise<Opened> {
+export async function openTunnel(
+  url: string,
+  rules: NetworkRules,
+  token = TOKEN,
+  nameable: readonly string[] | null = null,
+): Promise<Opened> {
   const decisions: EgressDecision[] = [];
   const decided = (decision: EgressDecision): void => void decisions.push(decision);
-  return { tunnel: await Tunnel.open({ url, token, use: "sandbox", rules, decided }), decisions };
+  return { tunnel: await Tunnel.open({ url, token, use: "sandbox", rules, nameable, decided }), decisions };
 }
 
 /** A peer that agrees to a WebSocket and then does what a test wants with the bare connection. */

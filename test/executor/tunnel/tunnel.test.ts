@@ -110,6 +110,29 @@ describe("a tunnel", () => {
     ]);
   });
 
+  test("refuses private addresses that no rule may name, also to a rule that names them", async () => {
+    const own = new TunnelServer();
+    const door = await own.hub.listen("sandbox", 0);
+    const here = `127.0.0.1:${originPort}`;
+    for (const [ranges, status] of [
+      [[], 403],
+      [["10.0.0.0/8", "::1/128"], 403],
+      [["127.0.0.0/8"], 200],
+    ] as const) {
+      const { tunnel, decisions } = await openTunnel(own.url, { allow: [here] }, undefined, ranges);
+      const program = new Program(door.port);
+      program.socket.write(`CONNECT ${here} HTTP/1.1\r\n\r\n`);
+      await program.until(() => program.text.includes("\r\n\r\n"));
+      expect(program.text).toStartWith(`HTTP/1.1 ${status}`);
+      expect(decisions[0]?.reason).toBe(status === 200 ? "listed address" : "the address is private or special");
+      program.socket.destroy();
+      tunnel.close();
+      while (own.log.filter((line) => line.includes("tunnel.closed")).length < own.opened) await Bun.sleep(5);
+    }
+    await door.close();
+    await own.close();
+  });
+
   test("carries many connections at once, none of which waits for another", async () => {
     const stuck = await Program.connected();
     stuck.socket.pause();
