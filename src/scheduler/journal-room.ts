@@ -67,9 +67,9 @@ export class JournalRoom {
     this.#d.log.info("journals.removed", { count: stored.length, kept: live.size });
   }
 
-  /** One that has gone has no journals any more. */
+  /** One that has gone has no journals any more, one of an older program names none. */
   #say(error: unknown): void {
-    if (error instanceof AppError && error.code === "executor_unavailable") return;
+    if (error instanceof AppError && (error.code === "executor_unavailable" || error.code === "not_found")) return;
     this.#d.log.warn("journals.no_room_made", { error });
   }
 }
