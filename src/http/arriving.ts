@@ -32,13 +32,13 @@ export function arriving(body: ReadableStream<Uint8Array>, patienceMs: number): 
   let bytes = 0;
   let waitsSinceMs: number | null = null;
   let timer: ReturnType<typeof setInterval> | null = null;
-  const late = Promise.withResolvers<never>();
-  late.promise.catch(() => {});
+  // Of one read: a promise for the whole body in a race with each would hold every piece until the body's end.
+  let refuse: ((error: AppError) => void) | null = null;
   const look = (): void => {
     if (waitsSinceMs === null) return;
     const nowMs = performance.now() - waitsSinceMs;
     const overMs = waitedMs + nowMs - patienceMs;
-    if (nowMs > patienceMs || bytes < (overMs / 1000) * MIN_BYTES_PER_S) late.reject(tooSlow(patienceMs));
+    if (nowMs > patienceMs || bytes < (overMs / 1000) * MIN_BYTES_PER_S) refuse?.(tooSlow(patienceMs));
   };
   const stop = (): void => {
     if (timer !== null) clearInterval(timer);
@@ -49,7 +49,10 @@ export function arriving(body: ReadableStream<Uint8Array>, patienceMs: number): 
         timer ??= setInterval(look, Math.min(LOOK_MS, patienceMs));
         waitsSinceMs = performance.now();
         try {
-          const { done, value } = await Promise.race([reader.read(), late.promise]);
+          const next = Promise.withResolvers<Awaited<ReturnType<typeof reader.read>>>();
+          refuse = next.reject;
+          reader.read().then(next.resolve, next.reject);
+          const { done, value } = await next.promise;
           waitedMs += performance.now() - waitsSinceMs;
           waitsSinceMs = null;
           bytes += value?.length ?? 0;
