@@ -48,6 +48,8 @@ export class TunnelKeeper {
         tunnel = await provisioner.openTunnel(session, (decision) => this.#decided(session.id, decision));
     } catch (error) {
       log.warn("tunnel.not_opened", { session_id: session.id, error });
+      // Another replica may be luckier.
+      await sessions.release(session.id, this.#d.owner).catch(() => {});
     }
     if (tunnel === null || this.#isStopped) {
       tunnel?.close();
