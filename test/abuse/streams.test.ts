@@ -64,6 +64,7 @@ for line in range(${LINES}):
     // Bun keeps some connections between the two for the next requests.
     return serve.descriptors <= serveBefore + KEPT && keeper.descriptors <= executorBefore + KEPT;
   });
+  await until("memory is given back", async () => (await held())[0].mib < before[0].mib + 60, 60_000);
   const after = await held();
   process.stderr.write(`${STREAMS} streams: [serve, executor] ${JSON.stringify({ before, during, after, otherMs })}\n`);
   expect(during[0].mib - before[0].mib).toBeLessThan(200);

@@ -139,7 +139,7 @@ test("a clock that is apart from another's is named", async () => {
   const store = { S3_ENDPOINT_URL: ahead.url.origin, S3_ACCESS_KEY_ID: "a", S3_SECRET_ACCESS_KEY: "bbbbbbbb" };
   const said = await check("clock", store);
   expect(said?.verdict).toBe("weaker");
-  expect(said?.found).toMatch(/the object store is (3599|3600) s ahead$/);
+  expect(said?.found).toMatch(/the object store is (359\d|3600) s ahead$/);
   expect(said?.remedy).toContain("NTP");
   await ahead.stop();
 });

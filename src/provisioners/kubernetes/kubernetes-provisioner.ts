@@ -10,7 +10,7 @@ import type { Template } from "../../templates/template.ts";
 import type { OpenTunnel, Provisioned, Provisioner } from "../provisioner.ts";
 import { sandboxSpec } from "../sandbox-spec.ts";
 import type { WarmPodStore } from "../warm-pod.ts";
-import type { KubernetesClient } from "./client.ts";
+import { KubernetesError, type KubernetesClient } from "./client.ts";
 import { MANAGED_BY, podName, SESSION_ID } from "./names.ts";
 import { PodLayers, type LayerShelf } from "./pod-layers.ts";
 import { PodExecutors, type PodExecutorSettings } from "./pod-executors.ts";
@@ -177,10 +177,18 @@ export class KubernetesProvisioner implements Provisioner {
     return (await this.#warm?.sizes()) ?? {};
   }
 
+  /** Asks the API itself: what the watch knows is good for a while without it. */
   async checks(): Promise<Check[]> {
-    await this.#watch.synced(SYNC_MS);
-    const found = `namespace ${this.#client.namespace}, ${[...this.#watch.all()].length} Pods`;
-    return [{ name: "kubernetes", ok: true, found }];
+    const name = "kubernetes";
+    try {
+      const { body } = await this.#client.call("GET", "/version");
+      const { gitVersion } = body as { gitVersion: string };
+      const found = `${gitVersion}, namespace ${this.#client.namespace}, ${[...this.#watch.all()].length} Pods`;
+      return [{ name, ok: true, found }];
+    } catch (error) {
+      if (!(error instanceof KubernetesError)) throw error;
+      return [{ name, ok: false, found: error.message }];
+    }
   }
 
   /** A Pod that does not run yet counts as lost, so that its session is looked after until it does. */
