@@ -28,11 +28,12 @@ export type FollowerDeps = {
   reconcile(sessionId: string): Promise<void>;
   /** Called once for each execution that this process saw end. */
   ended(execution: Execution): void;
+  /** How long after its limit a program that runs may stay without an end: its executor ends it within a second. */
+  overdueMs?: number | undefined;
 };
 
 /** An executor that can't be reached for this long is lost, and its executions with it (contract: within 20 s). */
 const LOST_AFTER_MS = 12_000;
-/** How long after its limit a program that runs may stay without an end: its executor ends it within a second. */
 const OVERDUE_MS = 30_000;
 const RETRY_MS = 100;
 const STORE_RETRY_MS = 500;
@@ -137,7 +138,7 @@ export class ExecutionFollower {
 
   /** Counted from when this process first sees it run: an executor's own clock is no evidence. */
   #mustEnd(): void {
-    const ms = this.#execution.timeout * 1000 + OVERDUE_MS;
+    const ms = this.#execution.timeout * 1000 + (this.#d.overdueMs ?? OVERDUE_MS);
     this.#mustEndTimer ??= setTimeout(() => this.#overdue.abort(), ms);
   }
 

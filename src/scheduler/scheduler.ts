@@ -34,6 +34,8 @@ export type SchedulerDeps = {
   owner: string;
   leaseMs: number;
   creatingTimeoutMs: number;
+  /** See FollowerDeps. */
+  overdueMs?: number | undefined;
   bounds: LifetimeBounds;
   /** Called once for each execution that this process saw end. */
   executionEnded(execution: Execution): void;

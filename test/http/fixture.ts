@@ -43,6 +43,8 @@ export type ApiOptions = {
   config?: Partial<HttpConfig>;
   /** Changes the parts before the server is made of them. */
   change?: (deps: ServerDeps) => Partial<ServerDeps>;
+  /** How long a program may stay without an end after its limit. */
+  overdueMs?: number;
   /** Changes what makes and finds the executor. */
   provisioner?: (usual: Provisioner) => Provisioner;
   /** Live sessions and executions that a tenant may have. */
@@ -88,6 +90,7 @@ export async function startApi(options: ApiOptions = {}): Promise<Api> {
     executionChanges,
     log,
     leaseMs: 15_000,
+    overdueMs: options.overdueMs,
     creatingTimeoutMs: 300_000,
     bounds,
     executionEnded: () => {},

@@ -19,6 +19,8 @@ class HostileExecutor {
   sent = 0;
   /** Gives a journal's pieces; null: no more. */
   piece: (count: number) => string | Uint8Array | null = () => null;
+  /** Whether its journals stay open when there is no more. */
+  staysOpen = false;
 
   #answer(request: Request): Response {
     const { pathname } = new URL(request.url);
@@ -33,8 +35,9 @@ class HostileExecutor {
 
   #journal(): Response {
     let count = 0;
-    const pull = (out: ReadableStreamDefaultController<Uint8Array>): void => {
+    const pull = async (out: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
       const piece = this.piece(count++);
+      if (piece === null && this.staysOpen) await new Promise(() => {});
       if (piece === null) return out.close();
       const bytes = typeof piece === "string" ? Buffer.from(piece) : piece;
       this.sent += bytes.length;
@@ -76,6 +79,7 @@ beforeEach(async () => {
   isLost = false;
   lossOf = () => Promise.resolve(null);
   api = await startApi({
+    overdueMs: 500,
     provisioner: (usual) => ({
       ...usual,
       ensure: async (session) => ({ ...(await usual.ensure(session)), executor: hostile.client }),
@@ -97,7 +101,11 @@ afterEach(async () => {
 async function ran(): Promise<Record<string, unknown>> {
   const session = await api.client.post("/sessions?wait=5", { template_id: "python-basic" });
   const { id } = session.body as { id: string };
-  const answer = await api.client.post(`/sessions/${id}/executions?wait=8`, { language: "python", code: "print(1)" });
+  const answer = await api.client.post(`/sessions/${id}/executions?wait=8`, {
+    language: "python",
+    code: "print(1)",
+    timeout: 1,
+  });
   return answer.body;
 }
 
@@ -122,6 +130,19 @@ describe("an executor that is not ours", () => {
     expect(process.memoryUsage.rss() - before).toBeLessThan(256 * MEBIBYTE);
     expect(hostile.sent).toBeLessThan(80 * MEBIBYTE);
   }, 20_000);
+
+  test.each<[string, (count: number) => string | null]>([
+    ["goes on and on", (count) => `${count + 2} stdout {"text":"${"x".repeat(500)}","offset":0,"at":""}\n`],
+    ["says no more", () => null],
+  ])(
+    "%s: the execution crashes soon after its limit",
+    async (_, next) => {
+      hostile.staysOpen = true;
+      hostile.piece = (count) => (count === 0 ? PENDING + RUNNING : next(count));
+      expect(await ran()).toMatchObject({ ...CRASHED, error_message: "the executor did not end it at its limit" });
+    },
+    20_000,
+  );
 
   test.each([
     ["skips a number", `${PENDING}3 status {"status":"running","at":"2025-01-01T00:00:00.000Z"}\n`],
