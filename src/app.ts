@@ -221,6 +221,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
       if (stopping !== null) return;
       scheduler.start();
       upkeep.start();
+      void versions?.catchUp();
       vitals.state = null;
     },
     (error: unknown) => {

@@ -13,7 +13,7 @@ import { storedName } from "./stored-name.ts";
 export type SnapshotsDeps = {
   objects: Objects;
   provisioner: Pick<Provisioner, "executorOf">;
-  sessions: Pick<SessionStore, "get">;
+  sessions: Pick<SessionStore, "get" | "idsByStatus">;
   log: Log;
   /** As the collections of garbage have it. */
   graceMs: number;
@@ -63,6 +63,11 @@ export class Snapshots {
 
   constructor(deps: SnapshotsDeps) {
     this.#d = deps;
+  }
+
+  /** No more is taken up. */
+  get isStopping(): boolean {
+    return this.#isStopping;
   }
 
   /** Has a version stored shortly, and again later when that fails while the session lives. */

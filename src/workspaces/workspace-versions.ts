@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { latestVersion } from "../objects/versions.ts";
@@ -6,6 +7,9 @@ import { Snapshots, type SnapshotsDeps } from "./snapshots.ts";
 import { storedName } from "./stored-name.ts";
 import { within } from "./within.ts";
 
+/** Sessions that are listed at once to catch up, and the milliseconds that each gets. */
+const PAGE = 200;
+const PACE_MS = 20;
 /** How long the executor may take to end what runs, before the files are stored all the same. */
 const END_MS = 5000;
 /** How long a session that has ended keeps its sandbox for the sake of files that can't be stored. */
@@ -26,6 +30,26 @@ export class WorkspaceVersions {
   /** An execution has ended, which may have changed files: they are stored shortly. */
   mayHaveChanged(sessionId: string): void {
     this.#snapshots.soon(sessionId);
+  }
+
+  /**
+   * Has the workspace of every running session stored, one after the other: a replica that was killed may have left out what
+   * executions had changed. What did not change costs two questions.
+   */
+  async catchUp(): Promise<void> {
+    try {
+      for (let after = ""; !this.#snapshots.isStopping;) {
+        const ids = await this.#d.sessions.idsByStatus(["running"], after, PAGE);
+        for (const id of ids) {
+          this.#snapshots.soon(id);
+          await delay(PACE_MS, undefined, { ref: false });
+        }
+        after = ids.at(-1) ?? after;
+        if (ids.length < PAGE) return;
+      }
+    } catch (error) {
+      this.#d.log.warn("workspace.not_caught_up", { error });
+    }
   }
 
   /** Resolves when all that is in the workspace now is stored. */

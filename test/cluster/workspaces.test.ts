@@ -197,6 +197,24 @@ describe.skipIf(missing !== null)(`files of sessions in Pods${missing === null ?
     await one.call("DELETE", `/sessions/${session}`);
   }, 90_000);
 
+  test("what a replica had yet to store when it was killed, the next that starts stores", async () => {
+    const session = await newSession();
+    await put(one, session, "before", "x");
+    const before = await versionsOf(session);
+    const doomed = await replica();
+    const ran = await shell(new Client(doomed.url), session, "echo left >left");
+    doomed.process.kill("SIGKILL");
+    expect(ran["status"]).toBe("completed");
+    await doomed.process.exited;
+    expect(await versionsOf(session)).toEqual(before);
+    const next = await replica();
+    await storedAfter(session, before);
+    await killPod(session);
+    expect((await read(other, session, "left")).text).toBe("left\n");
+    await Promise.all([doomed.stop(), next.stop()]);
+    await one.call("DELETE", `/sessions/${session}`);
+  }, 60_000);
+
   test("a replica collects what nothing names, and nothing else", async () => {
     const session = await newSession();
     await put(one, session, "kept", "named by a version");

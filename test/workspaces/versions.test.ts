@@ -55,7 +55,10 @@ function replica(store = objects): WorkspaceVersions {
   return new WorkspaceVersions({
     objects: store,
     provisioner,
-    sessions: { get: async () => session },
+    sessions: {
+      get: async () => session,
+      idsByStatus: async (_statuses, after) => (after === "" && session !== null ? [session.id] : []),
+    },
     log,
     graceMs: GRACE_MS,
   });
@@ -206,6 +209,14 @@ describe("storing", () => {
     versions.mayHaveChanged("s1");
     await Bun.sleep(300);
     expect(executor.trees).toBe(1);
+  });
+
+  test("what a replica that was killed left out is stored by the next that starts", async () => {
+    write("f", "left out");
+    const next = replica();
+    await next.catchUp();
+    await next.stop(5000);
+    expect(await stored()).toEqual({ f: "left out" });
   });
 
   test("a store that fails is tried again while the session lives", async () => {
