@@ -11,17 +11,20 @@ const MAX_LEAD_MS = 5000;
 const EARLIEST_MS = Date.parse("2025-01-01T00:00:00Z");
 const DATE_MS = 3000;
 
-/** The MariaDB of DATABASE_URL; of SQLite there is nothing to see before the start. */
-export async function database(config: Config, leads: ClockLeads): Promise<Finding[]> {
-  if (config.database.kind === "sqlite") return [];
+/** The records, wherever DATABASE_URL has them. */
+export async function database(config: Config, leads: ClockLeads): Promise<Finding> {
   const name = "database";
   try {
+    if (config.database.kind === "sqlite") {
+      const { inspectSqlite } = await import("../stores/sqlite.ts");
+      return ok(name, inspectSqlite(config.database.path));
+    }
     const { inspectMysql } = await import("../stores/mysql.ts");
     const { found, serverMs } = await inspectMysql(databaseUrl(config, config.database.url));
     leads.set("the database", serverMs - Date.now());
-    return [ok(name, found)];
+    return ok(name, found);
   } catch (error) {
-    if (error instanceof ConfigError) return [databaseFailure(name, error.message)];
+    if (error instanceof ConfigError) return databaseFailure(name, error.message);
     throw error;
   }
 }
@@ -33,6 +36,7 @@ function databaseFailure(name: string, message: string): Finding {
   const credentials = "correct user and password in DATABASE_URL (or DATABASE_PASSWORD)";
   const address =
     "start the server, or correct host and port in DATABASE_URL; look for a firewall or NetworkPolicy between";
+  if (message.includes("is damaged")) return missing(name, message, "restore it from a backup");
   if (message.includes("refuses user")) return missing(name, message, credentials);
   if (message.includes("can't be reached")) return missing(name, message, address);
   return missing(name, message, "correct DATABASE_URL, or the server's configuration");

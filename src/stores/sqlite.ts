@@ -1,5 +1,5 @@
 import { Database, SQLiteError, type Statement as Prepared } from "bun:sqlite";
-import { chmodSync, closeSync, openSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, openSync } from "node:fs";
 import { ConfigError } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { pendingMigrations } from "./migrations/migration.ts";
@@ -157,6 +157,26 @@ export function openSqlite(path: string): Sql {
     if (error instanceof ConfigError) throw error;
     const cause = error instanceof Error ? error.message : String(error);
     throw new ConfigError(`DATABASE_URL=sqlite:${path} can't be opened: ${cause}`);
+  }
+}
+
+/** Looks at a database without changing it; what it found, in words. Throws ConfigError that says why it can't be used. */
+export function inspectSqlite(path: string): string {
+  if (!existsSync(path)) return `${path} is made at the first start`;
+  let db: Database | undefined;
+  try {
+    db = new Database(path, { readonly: true, strict: true });
+    db.run(`PRAGMA busy_timeout = ${BUSY_MS}`);
+    refuseNewer(db);
+    const { quick_check: said } = db.query("PRAGMA quick_check(1)").get() as { quick_check: string };
+    if (said !== "ok") throw new Error(said.replaceAll(/\s+/g, " "));
+    return `${path}, SQLite, schema ${versionOf(db)}, whole`;
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const cause = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`DATABASE_URL=sqlite:${path} is damaged: ${cause}`);
+  } finally {
+    db?.close();
   }
 }
 

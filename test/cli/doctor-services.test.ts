@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createConnection } from "mysql2/promise";
@@ -26,8 +27,36 @@ async function check(name: string, env: Record<string, string>): Promise<Check |
 
 test("what is not configured is not looked at", async () => {
   const names = (await checks({})).checks.map(({ name }) => name);
-  for (const name of ["database", "object store", "cluster"]) expect(names).not.toContain(name);
+  for (const name of ["object store", "cluster"]) expect(names).not.toContain(name);
   expect(names).toContain("clock");
+});
+
+describe("the database of one machine", () => {
+  test("is ok before it is made and after, and one that is newer or damaged is named", async () => {
+    const env = { DATA_DIR: `${directory}/edge` };
+    expect((await check("database", env))?.found).toBe(`${directory}/edge/sandbox.db is made at the first start`);
+    expect((await command(["keys", "create", "one"], { env })).code).toBe(0);
+    const path = `${directory}/edge/sandbox.db`;
+    const well = await check("database", env);
+    expect(well?.verdict).toBe("ok");
+    expect(well?.found).toMatch(/SQLite, schema [1-9]\d*, whole$/);
+
+    const db = new Database(path);
+    db.run("INSERT INTO schema_migrations VALUES (999, 'from the future', '')");
+    const newer = await check("database", env);
+    expect([newer?.verdict, newer?.remedy]).toEqual(["missing", "start the newer program again"]);
+    expect(newer?.found).toContain("schema version 999");
+    db.run("DELETE FROM schema_migrations WHERE version = 999");
+    db.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    db.close();
+
+    const bytes = await Bun.file(path).bytes();
+    bytes.fill(0xff, 4096, 8192);
+    await Bun.write(path, bytes);
+    const damaged = await check("database", env);
+    expect([damaged?.verdict, damaged?.remedy]).toEqual(["missing", "restore it from a backup"]);
+    expect(damaged?.found).toContain("is damaged");
+  }, 20_000);
 });
 
 describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "the database", () => {
