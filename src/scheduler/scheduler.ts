@@ -54,6 +54,8 @@ const RENEW_MS = 5000;
 const BATCH = 200;
 /** How long a terminated session's executions may take to be stored as ended before the caller is answered all the same. */
 const END_WAIT_MS = 5000;
+/** How long the end of a session's sandbox is left to the replica that ended the session. */
+const ENDING_MS = 10_000;
 /** How long steps that are under way may take at a stop, before their sessions are handed over all the same: they are safe to repeat. */
 const STEPS_WAIT_MS = 5000;
 
@@ -233,12 +235,17 @@ export class Scheduler implements Wakeups {
     }
     for (const id of existing.keys()) {
       const row = await this.#d.sessions.get(id);
-      if (row !== null && (isLive(row) || this.#steps.has(id))) continue;
+      if (row !== null && (isLive(row) || this.#steps.has(id) || this.#isJustEnding(row))) continue;
       this.#d.log.info("sandbox.orphan_released", { session_id: id });
       this.#d.corrected("orphan_released");
       if (row === null) await this.#d.provisioner.release(id, { deleteWorkspace: true });
       else void this.#step(id, false);
     }
+  }
+
+  /** Whoever ended it is about to store its files and to release its sandbox. */
+  #isJustEnding({ completed_at: at }: Session): boolean {
+    return at !== null && this.#d.clock.now().getTime() - Date.parse(at) < ENDING_MS;
   }
 
   #lease(): Lease {
