@@ -1,3 +1,5 @@
+import { containersIn } from "./json-scan.ts";
+
 /**
  * A JSON value as its text: valid, on one line, and as it was written, since numbers lose digits when they are parsed.
  * Whoever takes one from outside has parsed the text first.
@@ -22,23 +24,45 @@ export function withMember(object: object, name: string, value: RawJson | null):
  * is none or it is null. What it says of a text that `JSON.parse` refuses means nothing.
  */
 export function memberOf(text: string, name: string): RawJson | null {
+  const found = memberText(text, name);
+  return found === "null" ? null : found;
+}
+
+/** As `memberOf`, but a member that is null is the JSON word. */
+export function memberText(text: string, name: string): RawJson | null {
   let found: string | null = null;
-  let at = skipSpace(text, skipSpace(text, 0) + 1);
+  const start = skipSpace(text, 0);
+  if (text[start] !== "{") return null;
+  let at = skipSpace(text, start + 1);
   while (text[at] === '"') {
     const keyEnd = endOfString(text, at);
     const isWanted = JSON.parse(text.slice(at, keyEnd)) === name;
-    const start = skipSpace(text, skipSpace(text, keyEnd) + 1);
-    const end = endOfValue(text, start);
-    if (isWanted) found = text.slice(start, end);
+    const from = skipSpace(text, skipSpace(text, keyEnd) + 1);
+    const end = endOfValue(text, from);
+    if (isWanted) found = text.slice(from, end);
     at = skipSpace(text, skipSpace(text, end) + 1);
   }
   // A line break in JSON is between tokens.
-  return found === null || found === "null" ? null : (found.replaceAll(/[\r\n]/g, " ") as RawJson);
+  return found === null ? null : (found.replaceAll(/[\r\n]/g, " ") as RawJson);
 }
 
 /** The text again, or null for the JSON word. Throws SyntaxError when it is not JSON. */
 export function checkedJson(text: string): RawJson | null {
-  return JSON.parse(text) === null ? null : (text.trim().replaceAll(/[\r\n]/g, " ") as RawJson);
+  containersIn(text);
+  const trimmed = text.trim();
+  return trimmed === "null" ? null : (trimmed.replaceAll(/[\r\n]/g, " ") as RawJson);
+}
+
+/** A text up to here is parsed whatever is in it. */
+const SMALL = 64 * 1024;
+
+/**
+ * The value of a text that may be anybody's. Throws SyntaxError when it is not JSON, or has more than `most` objects and lists:
+ * an empty one takes some 30 times the memory of its text.
+ */
+export function parseWithin(text: string, most: number): unknown {
+  if (text.length > SMALL && containersIn(text) > most) throw new SyntaxError(`more than ${most} objects and lists`);
+  return JSON.parse(text);
 }
 
 function skipSpace(text: string, from: number): number {

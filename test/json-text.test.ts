@@ -16,6 +16,8 @@ describe("a member's text", () => {
     ['{"w":1}', null],
     ["{}", null],
     ["[1]", null],
+    ['["v"]', null],
+    ['["v",1]', null],
     ["7", null],
   ];
   test.each(cases)("%j", (text, expected) => {

@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { parseWithin } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { boundedText, refusalOf, unavailable } from "./answer.ts";
 
@@ -11,7 +12,9 @@ export type ExecutorAddress = { unix: string } | PodAddress;
 export type PodAddress = { url: string; token: string; indexUrl: string; privateRanges?: readonly string[] };
 
 /** What the answers of an executor in a Pod may have at most, whoever gives them. */
-const MAX_ANSWER_BYTES = 1024 ** 2;
+export const MAX_ANSWER_BYTES = 1024 ** 2;
+/** And how many objects and lists. */
+const MAX_ANSWER_OBJECTS = 10_000;
 /** How long it may take to answer what needs no program to run. */
 export const ANSWER_MS = 30_000;
 
@@ -24,6 +27,8 @@ export type Call = {
   /** In a Pod, milliseconds until the whole answer must be there; absent: as long as it takes. */
   withinMs?: number | undefined;
   maxBytes?: number;
+  /** Objects and lists in the answer. */
+  maxObjects?: number;
 };
 
 /** Calls of an executor in another process, over HTTP. */
@@ -40,7 +45,7 @@ export class Calls {
 
   /** The answer's JSON, which is believed to be of this type. Throws AppError. */
   async json<T>(path: string, call: Call = {}): Promise<T> {
-    return this.read(await this.call(path, call), call.maxBytes ?? MAX_ANSWER_BYTES);
+    return this.read(await this.call(path, call), call);
   }
 
   /** A call whose answer says nothing but that it was done. */
@@ -50,11 +55,13 @@ export class Calls {
   }
 
   /** The JSON of an answer that is there. Throws AppError. */
-  async read<T>(response: Response, maxBytes: number): Promise<T> {
+  async read<T>(
+    response: Response,
+    { maxBytes = MAX_ANSWER_BYTES, maxObjects = MAX_ANSWER_OBJECTS }: Call,
+  ): Promise<T> {
     try {
-      return (
-        this.#authorization === null ? await response.json() : JSON.parse(await boundedText(response, maxBytes))
-      ) as T;
+      if (this.#authorization === null) return (await response.json()) as T;
+      return parseWithin(await boundedText(response, maxBytes), maxObjects) as T;
     } catch (error) {
       throw unavailable(error);
     }
@@ -75,6 +82,8 @@ export class Calls {
         method: call.method ?? "GET",
         headers,
         redirect: "manual",
+        // No executor of ours compresses, and what another one sends may become a thousand times as much.
+        decompress: false,
         // An execution may be silent for an hour.
         timeout: false,
         ...(body === undefined ? {} : { body }),

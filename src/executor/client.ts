@@ -5,9 +5,10 @@ import { withFirstLine } from "./layers/layer-archive.ts";
 import { checkedLayer } from "./layers/layer-answer.ts";
 import type { TunnelUse } from "./tunnel/hub.ts";
 import { Tunnel } from "./tunnel/tunnel.ts";
+import { MAX_TREE_ENTRIES } from "./tree.ts";
 import { checkedTree } from "./tree-answer.ts";
 import { unavailable } from "./answer.ts";
-import { ANSWER_MS, Calls, type ExecutorAddress, type PodAddress } from "./calls.ts";
+import { ANSWER_MS, Calls, MAX_ANSWER_BYTES, type ExecutorAddress, type PodAddress } from "./calls.ts";
 import { BODY_LENGTH, FILE_HANDLE, LOCAL_READER } from "./protocol.ts";
 import type {
   Check,
@@ -34,8 +35,10 @@ const MEBIBYTE = 1024 ** 2;
 const MAX_LIST_BYTES = 8 * MEBIBYTE;
 /** A workspace with as many entries as a version can have, of 300 bytes each. */
 const MAX_TREE_BYTES = 16 * MEBIBYTE;
-/** Both output streams of a record, escaped; and the names of a workspace's files. */
-const MAX_BULK_BYTES = 128 * MEBIBYTE;
+/** Both output streams of a record, escaped. */
+const MAX_OUTPUT_BYTES = 128 * MEBIBYTE;
+/** What a file in a list may take, in the long run. */
+const LISTED_BYTES = 2048;
 const BULK_MS = 120_000;
 
 /** An executor in another process, over HTTP (protocol.ts). */
@@ -137,7 +140,7 @@ export class HttpExecutor implements Executor {
   }
 
   output(id: string): Promise<ExecutionOutput> {
-    return this.#calls.json(`/executions/${id}/output`, { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES });
+    return this.#calls.json(`/executions/${id}/output`, { withinMs: BULK_MS, maxBytes: MAX_OUTPUT_BYTES });
   }
 
   async cancel(id: string): Promise<void> {
@@ -158,7 +161,8 @@ export class HttpExecutor implements Executor {
     options: { recursive: boolean; limit: number },
   ): Promise<FileEntry[]> {
     const query = new URLSearchParams({ path, recursive: String(options.recursive), limit: String(options.limit) });
-    const call = { withinMs: BULK_MS, maxBytes: MAX_BULK_BYTES };
+    const maxBytes = MAX_ANSWER_BYTES + options.limit * LISTED_BYTES;
+    const call = { withinMs: BULK_MS, maxBytes, maxObjects: options.limit + 1 };
     const files = await this.#calls.json<FileEntry[]>(`/sandboxes/${sandboxId}/files?${query.toString()}`, call);
     return files.slice(0, options.limit);
   }
@@ -212,7 +216,8 @@ export class HttpExecutor implements Executor {
       signal: options.signal,
     });
     if (response.status === 304) return null;
-    return checkedTree(await this.#calls.read(response, MAX_TREE_BYTES), options.maxBytes);
+    const bounds = { maxBytes: MAX_TREE_BYTES, maxObjects: MAX_TREE_ENTRIES + 4 };
+    return checkedTree(await this.#calls.read(response, bounds), options.maxBytes);
   }
 
   async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {

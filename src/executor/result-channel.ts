@@ -1,4 +1,4 @@
-import { memberOf, type RawJson } from "../json-text.ts";
+import { checkedJson, memberOf, memberText, parseWithin, type RawJson } from "../json-text.ts";
 
 /** What an execution said on its result channel (fd 4). It is the program's own word: nothing but itself depends on it. */
 export type ExecutionResult =
@@ -39,26 +39,27 @@ export class ResultChannel {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(
         parts.length === 1 ? parts[0] : Buffer.concat(parts),
       );
-      return interpret(JSON.parse(text), text);
+      return interpret(text);
     } catch {
       return { kind: "invalid_result", message: "what was written as the result is not valid JSON" };
     }
   }
 }
 
-function interpret(document: unknown, text: string): ExecutionResult {
-  if (isRecord(document)) {
-    if (Object.hasOwn(document, "return_value"))
-      return { kind: "value", json: memberOf(text, "return_value") ?? "null" };
-    const error = document["error"];
-    if (isRecord(error) && typeof error["message"] === "string") {
-      const kind = error["kind"] === "exception" ? "exception" : "invalid_result";
-      return { kind, message: error["message"].slice(0, MESSAGE_LIMIT) };
-    }
-  }
+/** Of the text, since what a program returns may take 30 times its text's memory once it is parsed. */
+function interpret(text: string): ExecutionResult {
+  const checked = checkedJson(text) ?? "null";
+  const json = memberText(checked, "return_value");
+  if (json !== null) return { kind: "value", json };
+  const error = errorIn(checked);
+  if (error !== null) return error;
   return { kind: "invalid_result", message: "what was written as the result has neither return_value nor error" };
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function errorIn(text: string): ExecutionResult | null {
+  const member = memberOf(text, "error");
+  if (member?.startsWith("{") !== true) return null;
+  const { kind, message } = parseWithin(member, 1) as Record<string, unknown>;
+  if (typeof message !== "string") return null;
+  return { kind: kind === "exception" ? "exception" : "invalid_result", message: message.slice(0, MESSAGE_LIMIT) };
 }

@@ -4,6 +4,7 @@ import type { Execution } from "../executions/execution.ts";
 import type { Executions } from "../executions/executions.ts";
 import type { JournalEntry } from "../executions/journal-entry.ts";
 import type { OutputPayload } from "../executor/protocol.ts";
+import { parseWithin } from "../json-text.ts";
 import type { Log } from "../log.ts";
 import { endpoint, type Endpoint, type Exchange, type Reply } from "./endpoint.ts";
 import { EVENT_STREAM_ANSWER } from "./event-answer.ts";
@@ -65,7 +66,7 @@ function dataOf(entry: JournalEntry, isBase64: boolean): string {
   if (entry.type !== "stdout" && entry.type !== "stderr") return entry.json;
   // Inside the text of a program `"` is written `\"`, so this finds the member `data` alone.
   if (!isBase64 && !entry.json.includes(',"data":"')) return entry.json;
-  const { text, data, offset, at } = JSON.parse(entry.json) as OutputPayload;
+  const { text, data, offset, at } = parseWithin(entry.json, 1) as OutputPayload;
   return JSON.stringify(
     isBase64 ? { data: data ?? Buffer.from(text).toString("base64"), offset, at } : { text, offset, at },
   );

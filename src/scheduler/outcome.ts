@@ -1,11 +1,14 @@
 import type { Execution, ExecutionFields } from "../executions/execution.ts";
 import type { JournalEntry } from "../executions/journal-entry.ts";
-import { checkedJson, memberOf, type RawJson } from "../json-text.ts";
+import { checkedJson, memberOf, parseWithin, type RawJson } from "../json-text.ts";
 import { checkedInstant, checkedOutcome } from "./checked-outcome.ts";
 import type { EndReason, ExecutionOutput, Outcome, OutputPayload, TerminalStatus } from "../executor/protocol.ts";
 
 /** Output kept while following, in UTF-16 units a stream; past it the whole is fetched from the executor at the end. */
 const KEPT_UNITS = 64 * 1024;
+
+/** An end names up to 1000 files. */
+const MAX_END_OBJECTS = 1100;
 
 /** Collects from journal entries what the record needs, in bounded memory. */
 export class OutcomeCollector {
@@ -24,7 +27,7 @@ export class OutcomeCollector {
       case "stderr":
         return this.#addOutput(entry.type, entry.json);
       case "status": {
-        const { status, at } = JSON.parse(entry.json) as { status: unknown; at: unknown };
+        const { status, at } = parseWithin(entry.json, 1) as { status: unknown; at: unknown };
         if (status === "running") this.startedAt = checkedInstant(at);
         return;
       }
@@ -34,7 +37,7 @@ export class OutcomeCollector {
         this.#returnValue = memberOf(entry.json, "return_value");
         return;
       case "end":
-        this.outcome = checkedOutcome(JSON.parse(entry.json));
+        this.outcome = checkedOutcome(parseWithin(entry.json, MAX_END_OBJECTS));
     }
   }
 

@@ -44,7 +44,8 @@ test("an executor that never stops answering is left", async () => {
 test.each<[string, (executor: HttpExecutor) => Promise<unknown>, number]>([
   ["the sandboxes", (executor) => executor.listSandboxes(), 12],
   ["a made sandbox", (executor) => executor.createSandbox("s", SPEC), 4],
-  ["the files", (executor) => executor.listFiles("s", "", { recursive: true, limit: 10 }), 140],
+  ["the files", (executor) => executor.listFiles("s", "", { recursive: true, limit: 10 }), 5],
+  ["the workspace", (executor) => executor.tree("s", { known: null, maxBytes: 1 }), 20],
   ["the output", (executor) => executor.output("e"), 140],
   ["the audit log", (executor) => executor.audit("s"), 12],
   ["that it was cancelled", (executor) => executor.cancel("e"), 4],
@@ -81,4 +82,19 @@ test("no more files are taken than were asked for", async () => {
     indexUrl: "http://index.invalid",
   });
   expect(await executor.listFiles("s", "", { recursive: true, limit: 10 })).toHaveLength(10);
+});
+
+test.each<[string, string, Record<string, string>]>([
+  ["of many objects", `[${"{},".repeat(300_000)}{}]`, {}],
+  ["that is compressed", "[]", { "Content-Encoding": "gzip" }],
+])("an answer %s is not taken", async (_, text, headers) => {
+  const body = "Content-Encoding" in headers ? Bun.gzipSync(text) : text;
+  using hostile = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(body, { headers }) });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${hostile.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
+  const error = await executor.listSandboxes().catch((one: unknown) => one);
+  expect(error).toMatchObject({ code: "executor_unavailable" });
 });

@@ -3,13 +3,15 @@ import { BlockList, isIPv6 } from "node:net";
 /**
  * Addresses that a sandbox may not reach unless its allow-list names them: what is not globally reachable by the IANA
  * special-purpose address registries (RFC 6890 and successors), which covers loopback, private, link-local, shared and
- * multicast addresses, and with link-local the cloud metadata service at 169.254.169.254.
+ * multicast addresses, and with link-local the cloud metadata service at 169.254.169.254. And the one of Azure that is
+ * public by its number alone.
  */
 const SPECIAL_V4 = [
   "0.0.0.0/8",
   "10.0.0.0/8",
   "100.64.0.0/10",
   "127.0.0.0/8",
+  "168.63.129.16/32",
   "169.254.0.0/16",
   "172.16.0.0/12",
   "192.0.0.0/24",
