@@ -13,8 +13,8 @@ export type WarmPool = { key: string; templateId: string; size: number; spec: Sa
 
 /** Pools that this replica fills at the same time, one Pod after the other each. */
 const MAX_FILLING = 4;
-/** After a claim, so that the session's first program has the node to itself. */
-const REFILL_MS = 300;
+/** After the last claim, so that the sessions' first programs have the node to themselves. */
+const REFILL_MS = 1000;
 const FIRST_RETRY_MS = 5000;
 const LONGEST_RETRY_MS = 300_000;
 /** How long whoever planned a Pod may take to create it, and to make one that runs ready; it is given up then. */
@@ -32,6 +32,7 @@ export class WarmPodKeeper {
   readonly #filling = new Map<string, Promise<void>>();
   readonly #failures = new Map<string, { count: number; retryMs: number }>();
   #pools: readonly WarmPool[] = [];
+  #refill: ReturnType<typeof setTimeout> | undefined;
 
   constructor(deps: WarmPodsDeps) {
     this.#d = deps;
@@ -68,9 +69,10 @@ export class WarmPodKeeper {
     if (await this.#d.store.withdraw(name)) await this.#d.pods.delete(name, {});
   }
 
-  /** Soon, and once however often it is asked for. */
+  /** Soon after it is asked for last. */
   fillSoon(): void {
-    setTimeout(() => this.#fill(), REFILL_MS).unref();
+    clearTimeout(this.#refill);
+    this.#refill = setTimeout(() => this.#fill(), REFILL_MS).unref();
   }
 
   #fill(): void {
@@ -155,6 +157,7 @@ export class WarmPodKeeper {
 
   /** Starts nothing more; what is being started is given up. */
   async close(): Promise<void> {
+    clearTimeout(this.#refill);
     this.#closing.abort();
     await Promise.race([Promise.allSettled(this.#filling.values()), delay(STALE_MS, undefined, { ref: false })]);
   }
