@@ -143,6 +143,22 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("sessions in Pods that 
     expect(kept.body).toMatchObject({ status: "running", dependency_install_status: "failed" });
   }, 90_000);
 
+  test("packages count against the session's disk", async () => {
+    const large = `VALUE = "${"x".repeat(20 * 1024 ** 2)}"\n`;
+    await index.wheel("large", "1.0", large, ["larger"]);
+    await index.wheel("larger", "1.0", large);
+    const fields = { template_id: "pod", disk: "32Mi", dependencies: [{ name: "large" }] };
+    const failed = await client.post("/sessions?wait=60", fields);
+    expect(failed.body).toMatchObject({ status: "failed", dependency_install_status: "failed" });
+    expect(failed.body["dependency_install_error"]).toContain("disk limit of 32 MiB");
+    const id = await session({ disk: "128Mi", dependencies: [{ name: "large" }] });
+    expect(await client.run(id, "import larger\nprint(len(larger.VALUE))")).toMatchObject({ stdout: "20971520\n" });
+    const put = (megabytes: number) =>
+      client.raw("PUT", `/sessions/${id}/files/file`, new Uint8Array(megabytes * 1024 ** 2));
+    expect((await put(100)).status).toBe(507);
+    expect((await put(10)).status).toBe(201);
+  }, 90_000);
+
   test("the allow-list holds, and each decision is in the audit log", async () => {
     const { port } = origin;
     const id = await session({ network: { allow: [`127.0.0.0/8:${port}`] } });

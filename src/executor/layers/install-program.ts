@@ -36,6 +36,8 @@ def handler(event):
         end = log.seek(0, 2)
         log.seek(max(0, end - TAIL_BYTES))
         tail = log.read().decode("utf-8", "replace").strip()
+    if run.returncode == -9:
+        return {"failure": f"{tail}\\nthe installer was killed, most likely because it needs more memory than there is".strip()}
     if run.returncode != 0:
         return {"failure": tail or f"the installer ended with {run.returncode}"}
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions(path=[TARGET])}
