@@ -7,7 +7,18 @@ const MAX_LINES = 300;
 const MAX_LONGER = 3;
 
 /** Each folder (or file beside them) of src and what of the others it may import. */
-const BASE = ["errors", "clock", "id", "log", "version", "changes", "turns", "request-scope", "json-text"];
+const BASE = [
+  "errors",
+  "clock",
+  "id",
+  "log",
+  "version",
+  "changes",
+  "turns",
+  "request-scope",
+  "json-text",
+  "held-buffer",
+];
 const MAY_IMPORT: Record<string, readonly string[]> = {
   errors: [],
   clock: [],
@@ -16,6 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "request-scope": [],
   version: [],
   turns: [],
+  "held-buffer": ["errors"],
   "json-scan": [],
   "json-text": ["json-scan"],
   changes: ["executions"],

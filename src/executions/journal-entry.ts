@@ -1,7 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { JournalType } from "../executor/protocol.ts";
+import { HeldBuffer } from "../held-buffer.ts";
 import type { Execution } from "./execution.ts";
-import { LineBuffer } from "./line-buffer.ts";
 
 /** One entry of an execution's journal. `json` is one line; an `end` entry carries the execution as it ended. */
 export type JournalEntry = { seq: number; type: JournalType; json: string; execution?: Execution };
@@ -26,24 +26,28 @@ const TYPES: ReadonlySet<string> = new Set(["status", "stdout", "stderr", "resul
  */
 export async function* readJournal(stream: ReadableStream<Uint8Array>): AsyncGenerator<JournalEntry[]> {
   const decoder = new TextDecoder();
-  const cut = new LineBuffer();
+  const cut = new HeldBuffer();
   let previous: number | null = null;
-  for await (const chunk of stream) {
-    const lastNewline = chunk.lastIndexOf(NEWLINE);
-    if (cut.size + (lastNewline < 0 ? chunk.length : chunk.indexOf(NEWLINE)) > MAX_LINE_BYTES)
-      throw new JournalFault(`a line is longer than ${MAX_LINE_BYTES} bytes`);
-    if (lastNewline < 0) {
-      cut.add(chunk);
-      continue;
+  try {
+    for await (const chunk of stream) {
+      const lastNewline = chunk.lastIndexOf(NEWLINE);
+      if (cut.size + (lastNewline < 0 ? chunk.length : chunk.indexOf(NEWLINE)) > MAX_LINE_BYTES)
+        throw new JournalFault(`a line is longer than ${MAX_LINE_BYTES} bytes`);
+      if (lastNewline < 0) {
+        cut.add(chunk);
+        continue;
+      }
+      const whole = cut.take(chunk.subarray(0, lastNewline));
+      if (lastNewline + 1 < chunk.length) cut.add(chunk.subarray(lastNewline + 1));
+      const batch = decoder.decode(whole).split("\n").map(parseLine);
+      for (const { seq } of batch) {
+        if (previous !== null && seq !== previous + 1) throw new JournalFault(`${seq} follows ${previous}`);
+        previous = seq;
+      }
+      yield batch;
     }
-    const whole = cut.take(chunk.subarray(0, lastNewline));
-    if (lastNewline + 1 < chunk.length) cut.add(chunk.subarray(lastNewline + 1));
-    const batch = decoder.decode(whole).split("\n").map(parseLine);
-    for (const { seq } of batch) {
-      if (previous !== null && seq !== previous + 1) throw new JournalFault(`${seq} follows ${previous}`);
-      previous = seq;
-    }
-    yield batch;
+  } finally {
+    cut.clear();
   }
 }
 

@@ -1,18 +1,22 @@
 import { AppError, ERROR_STATUS, type ErrorCode } from "../errors.ts";
+import { HeldBuffer } from "../held-buffer.ts";
 import { REFUSAL_CODE } from "./protocol.ts";
 
 const MAX_REFUSAL_BYTES = 64 * 1024;
 
 /** A body that may be anybody's: one that is longer is cut off. */
 export async function boundedText(response: Response, maxBytes: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > maxBytes) throw new Error(`the executor's answer is longer than ${maxBytes} bytes`);
-    chunks.push(chunk);
+  const held = new HeldBuffer();
+  try {
+    for await (const chunk of response.body ?? []) {
+      if (held.size + chunk.length > maxBytes)
+        throw new Error(`the executor's answer is longer than ${maxBytes} bytes`);
+      held.add(chunk);
+    }
+    return new TextDecoder().decode(held.take(new Uint8Array()));
+  } finally {
+    held.clear();
   }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 /** The error that an answer which is none of the expected stands for. */

@@ -7,6 +7,8 @@ import type { EndReason, ExecutionOutput, Outcome, OutputPayload, TerminalStatus
 /** Output kept while following, in UTF-16 units a stream; past it the whole is fetched from the executor at the end. */
 const KEPT_UNITS = 64 * 1024;
 
+/** A value has up to 10 MiB. */
+const MAX_RESULT_UNITS = 10 * 1024 ** 2 + 64;
 /** An end names up to 1000 files. */
 const MAX_END_OBJECTS = 1100;
 
@@ -32,7 +34,8 @@ export class OutcomeCollector {
         return;
       }
       case "result":
-        // An executor in a Pod is no authority on what is JSON.
+        // An executor in a Pod is no authority on what is JSON, nor on how much of it a record may have.
+        if (entry.json.length > MAX_RESULT_UNITS) throw new TypeError("too large a result");
         checkedJson(entry.json);
         this.#returnValue = memberOf(entry.json, "return_value");
         return;
