@@ -159,6 +159,7 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("warm pools of Pods", (
     await eventually("it is lost", 10, async () => ((await other.list()).get(session.id) === "lost" ? true : null));
     const made = await other.ensure({ ...session, status: "running" });
     expect(made.podName).not.toStartWith("warm-");
+    expect(await other.lossOf(session.id, new Date(session.created_at))).toBe("the Pod was deleted");
     expect(await store.ofSession(session.id)).toBeNull();
     expect((await run(session.id, "echo back")).stdout).toBe("back\n");
   }, 90_000);
@@ -196,6 +197,16 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("warm pools of Pods", (
         !names.includes("pod/warm-orphan") && !rows.includes(name) && (await one.warmSizes())["warm"] === 2;
       return isDone ? true : null;
     });
+  }, 90_000);
+
+  test("a place that a replica took and died is free again", async () => {
+    await kept([WARM], { warm: 2 });
+    const [row] = await store.list();
+    await sql.run("UPDATE warm_pods SET name = 'warm-never-made', ready_at = NULL WHERE name = ?", [row?.name ?? ""]);
+    await kept([WARM], { warm: 1 });
+    await sql.run("UPDATE warm_pods SET created_at = '2025-01-01T00:00:00.000Z' WHERE name = 'warm-never-made'");
+    await kept([WARM], { warm: 2 });
+    expect((await store.list()).map(({ name }) => name)).not.toContain("warm-never-made");
   }, 90_000);
 
   test("an image that can't be pulled is not tried again and again", async () => {
