@@ -24,7 +24,7 @@ describe.skipIf(!canRun)("the service on a cluster", () => {
     beforeAll(async () => {
       found = await Deployed.find();
     });
-    describeConformance(deployed);
+    describeConformance(deployed, !isGiven);
     describeAutoscaler(deployed);
     describeReplicas(deployed);
     describeRollout(deployed);
