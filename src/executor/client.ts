@@ -86,19 +86,26 @@ export class HttpExecutor implements Executor {
 
   /** The layer in the Pod, unless it would have to be built there. */
   async findLayer(request: LayerRequest): Promise<Layer | null> {
-    const found = await this.#calls.json<unknown>("/layers/find", { method: "POST", json: request });
+    const found = await this.#calls.json<unknown>("/layers/find", {
+      method: "POST",
+      json: request,
+      withinMs: ANSWER_MS,
+      maxBytes: MAX_LIST_BYTES,
+    });
     return found === null ? null : checkedLayer(found);
   }
 
   /** The bytes of a layer, for `putLayer`. */
   async layerArchive(name: string): Promise<ReadableStream<Uint8Array>> {
-    return this.#calls.stream(await this.#calls.call(`/layers/${name}`), undefined);
+    return this.#calls.stream(await this.#calls.call(`/layers/${name}`, { withinMs: BULK_MS }), undefined);
   }
 
   /** Has the bytes of a layer be the one that is asked for. */
   async putLayer(request: LayerRequest, archive: ReadableStream<Uint8Array>): Promise<Layer> {
     const body = withFirstLine(JSON.stringify(request), archive);
-    return checkedLayer(await this.#calls.json("/layers", { method: "PUT", body }));
+    return checkedLayer(
+      await this.#calls.json("/layers", { method: "PUT", body, withinMs: BULK_MS, maxBytes: MAX_LIST_BYTES }),
+    );
   }
 
   /** In a Pod the build reaches its index through a tunnel of its own, and nothing else. */

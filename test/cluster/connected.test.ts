@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { rm } from "node:fs/promises";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { Client, type Json } from "../e2e/client.ts";
 import { newDataDir, startServer, type Server as Service } from "../e2e/server.ts";
@@ -53,7 +54,11 @@ describe.skipIf(!HAS_CLUSTER || mariaDbMissing !== null)("sessions in Pods that 
   }, 120_000);
 
   afterAll(async () => {
-    for (const { process } of services) process.kill("SIGKILL");
+    for (const { process, dataDir } of services) {
+      process.kill("SIGKILL");
+      await process.exited;
+      await rm(dataDir, { recursive: true, force: true });
+    }
     await namespace.dispose();
     await database.stop();
     await origin.stop(true);
