@@ -12,6 +12,12 @@ export type BackupDescription = { format: 1; version: string; created_at: string
 
 export type Part = { from: string; names: readonly string[] };
 
+/**
+ * What no archive has, since it could not be unpacked: paths that are too long for one call of the kernel. A sandbox can make
+ * them, by entering one directory after the other, and must not spoil the backup of all.
+ */
+const TOO_LONG = `--exclude=${"?".repeat(4000)}*`;
+
 /** tar's code for files that changed while they were read. */
 const CHANGED = 1;
 
@@ -21,7 +27,7 @@ export async function writeArchive(file: string, parts: readonly Part[]): Promis
   const skipped = ["--exclude=workspaces/.incoming", "--exclude=workspaces/.once-*"];
   const places = parts.flatMap(({ from, names }) => (names.length === 0 ? [] : ["-C", from, ...names]));
   closeSync(openSync(file, "wx", 0o600));
-  const code = await tar([...options, ...skipped, "--ignore-failed-read", ...places], file, CHANGED);
+  const code = await tar([...options, ...skipped, TOO_LONG, "--ignore-failed-read", ...places], file, CHANGED);
   const fd = openSync(file, "r");
   fsyncSync(fd);
   closeSync(fd);
@@ -30,12 +36,18 @@ export async function writeArchive(file: string, parts: readonly Part[]): Promis
 
 /** Unpacks one with owners and modes as they were, as far as this user can. */
 export async function readArchive(file: string, into: string): Promise<void> {
-  await tar(["--extract", "--numeric-owner", "--preserve-permissions", `--file=${file}`, "-C", into], file, 0);
+  await tar(
+    ["--extract", "--numeric-owner", "--preserve-permissions", TOO_LONG, `--file=${file}`, "-C", into],
+    file,
+    0,
+  );
 }
 
 async function tar(words: string[], file: string, highestCode: number): Promise<number> {
   if (Bun.which("tar") === null) throw new ConfigError("tar is not installed: backups need GNU tar");
-  const run = Bun.spawn(["tar", "--force-local", ...words], { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+  // Lengths are in bytes, and names are not always characters.
+  const env = { ...process.env, LC_ALL: "C" };
+  const run = Bun.spawn(["tar", "--force-local", ...words], { stdin: "ignore", stdout: "ignore", stderr: "pipe", env });
   const said = await new Response(run.stderr).text();
   const code = await run.exited;
   const reason = said.trim().split("\n").at(0) ?? "";
