@@ -121,6 +121,8 @@ export class Workspaces {
     if (!this.#d.objects.givesUrls)
       throw new AppError("not_implemented", "this server's object store has no presigned URLs");
     const { sha256, size } = await this.#stored(session, path);
+    // It stays for as long as the URL works, whatever becomes of the version that names it.
+    await this.#d.objects.renew(sha256, Date.now() - this.#d.graceMs / 4);
     const expiresS = Math.max(1, Math.floor(Math.min(URL_MS, this.#d.graceMs / 2) / 1000));
     const expiresAt = new Date(Date.now() + expiresS * 1000);
     const contentType = "application/octet-stream";
@@ -129,9 +131,23 @@ export class Workspaces {
     return { url, expiresAt, size };
   }
 
+  /** The files of a live session as they are stored now; null where, or while, versions of them are not kept. */
+  async #versionOf(session: Session): Promise<StoredFiles | null> {
+    const { versions, objects } = this.#d;
+    if (versions === null || !isLive(session)) return null;
+    await this.#executorOf(session);
+    try {
+      await versions.store(session.id);
+    } catch (error) {
+      if (error instanceof AppError && error.code === "body_too_large") return null;
+      throw error;
+    }
+    return new StoredFiles(objects, await versions.last(session));
+  }
+
   /** The blob of a file; that of a workspace which is there is put into the store first. */
   async #stored(session: Session, path: string): Promise<{ sha256: string; size: number }> {
-    const source = await this.#sourceOf(session);
+    const source = (await this.#versionOf(session)) ?? (await this.#sourceOf(session));
     if (source instanceof StoredFiles) return source.fileAt(path);
     const enough = AbortSignal.timeout(COPY_MS);
     const { body } = await source.readFile(session.id, path, "GET", new Headers(), enough);
