@@ -106,10 +106,16 @@ export class Keys {
     return { tenant: stored.tenant, name: stored.name };
   }
 
+  /** A key is good also while the database can be read and not written, as on a full disk. */
   async #noteUse(key: ApiKey): Promise<void> {
     const now = this.#clock.now();
     const last = key.last_used_at === null ? Number.NEGATIVE_INFINITY : Date.parse(key.last_used_at);
-    if (now.getTime() - last >= USE_NOTED_EVERY_MS) await this.#store.used(key.name, now.toISOString());
+    if (now.getTime() - last < USE_NOTED_EVERY_MS) return;
+    try {
+      await this.#store.used(key.name, now.toISOString());
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === "store_unavailable")) throw error;
+    }
   }
 
   /**

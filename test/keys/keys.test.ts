@@ -20,6 +20,14 @@ beforeEach(() => {
 afterEach(() => sql.close());
 
 describe("a key", () => {
+  test("is good while its use can't be written down", async () => {
+    const made = await keys.create(OPERATOR, { name: "ci" });
+    await sql.run("PRAGMA query_only = ON");
+    expect(await keys.authenticate(made.key)).toEqual({ tenant: "ci", name: "ci" });
+    await sql.run("PRAGMA query_only = OFF");
+    expect(await keys.list(OPERATOR)).toMatchObject([{ name: "ci", last_used_at: null }]);
+  });
+
   test("is shown once, opens its tenant, and is nowhere in the database", async () => {
     const made = await keys.create(OPERATOR, { name: "ci" });
     expect(made.key).toMatch(/^sbx_[A-Za-z0-9_-]{43}$/);
