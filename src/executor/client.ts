@@ -40,6 +40,8 @@ const MAX_OUTPUT_BYTES = 128 * MEBIBYTE;
 /** What a file in a list may take, in the long run. */
 const LISTED_BYTES = 2048;
 const BULK_MS = 120_000;
+/** 50 GiB, the largest workspace, at some 60 MB/s. */
+const RESTORE_MS = 15 * 60_000;
 
 /** An executor in another process, over HTTP (protocol.ts). */
 export class HttpExecutor implements Executor {
@@ -228,7 +230,7 @@ export class HttpExecutor implements Executor {
   }
 
   async restoreTree(sandboxId: string, archive: ReadableStream<Uint8Array>): Promise<void> {
-    await this.#calls.tell(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive, withinMs: undefined });
+    await this.#calls.tell(`/sandboxes/${sandboxId}/tree`, { method: "PUT", body: archive, withinMs: RESTORE_MS });
   }
 
   /** Asks the executor to end all of its sandboxes and itself. */

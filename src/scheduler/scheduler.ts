@@ -56,6 +56,8 @@ const BATCH = 200;
 const END_WAIT_MS = 5000;
 /** How long the end of a session's sandbox is left to the replica that ended the session. */
 const ENDING_MS = 10_000;
+/** How long a pass waits for the steps that it began. */
+const DUE_WAIT_MS = 2000;
 /** How long steps that are under way may take at a stop, before their sessions are handed over all the same: they are safe to repeat. */
 const STEPS_WAIT_MS = 5000;
 
@@ -203,8 +205,9 @@ export class Scheduler implements Wakeups {
   }
 
   async #stepDue(now: string): Promise<void> {
-    const due = await this.#d.sessions.due(now, BATCH);
-    await Promise.all(due.map((id) => this.#step(id, false)));
+    const due = (await this.#d.sessions.due(now, BATCH)).filter((id) => !this.#steps.has(id));
+    // One may wait for an executor in a Pod, which is no reason for the sessions of others to do so.
+    await within(DUE_WAIT_MS, Promise.all(due.map((id) => this.#step(id, false))));
   }
 
   async #adoptUnowned(now: string): Promise<void> {
