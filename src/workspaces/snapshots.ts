@@ -8,6 +8,7 @@ import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
 import { type Session, type SessionStore } from "../sessions/session.ts";
 import { Recent } from "./recent.ts";
+import { FairTurns } from "./fair-turns.ts";
 import { storedName } from "./stored-name.ts";
 
 export type SnapshotsDeps = {
@@ -25,8 +26,8 @@ type Queued = {
   timer: ReturnType<typeof setTimeout> | null;
 };
 
-/** Snapshots that are taken at once. */
-const CONCURRENCY = 4;
+/** Snapshots that are taken at once, four of them for the same tenant: an executor in a Pod may take its time. */
+const CONCURRENCY = 8;
 /**
  * How long after an execution its files are stored: others that end meanwhile share the version. A workspace that takes
  * longer waits longer, so that storing takes no more than about a tenth of the time.
@@ -57,8 +58,7 @@ export class Snapshots {
   readonly #known = new Recent<{ tag: string; version: number }>(MAX_KNOWN);
   /** Milliseconds that the last snapshot of sessions took. */
   readonly #tookMs = new Recent<number>(MAX_KNOWN);
-  readonly #waiting: (() => void)[] = [];
-  #taken = 0;
+  readonly #turns = new FairTurns(CONCURRENCY);
   #isStopping = false;
 
   constructor(deps: SnapshotsDeps) {
@@ -98,7 +98,7 @@ export class Snapshots {
       .then(() => {
         queued.running = next;
         queued.next = null;
-        return this.#inTurn(() => this.#store(sessionId));
+        return this.#storeInTurn(sessionId);
       })
       .finally(() => {
         queued.running = null;
@@ -131,21 +131,13 @@ export class Snapshots {
     if (queued?.next === null && queued.timer === null && queued.running === null) this.#sessions.delete(sessionId);
   }
 
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    if (this.#taken >= CONCURRENCY) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    else this.#taken++;
-    try {
-      await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#taken--;
-      else next();
-    }
+  async #storeInTurn(sessionId: string): Promise<void> {
+    const session = await this.#d.sessions.get(sessionId);
+    if (session !== null) await this.#turns.run(session.tenant, () => this.#store(session));
   }
 
-  async #store(sessionId: string): Promise<void> {
-    const session = await this.#d.sessions.get(sessionId);
-    if (session === null) return;
+  async #store(session: Session): Promise<void> {
+    const sessionId = session.id;
     const executor = await this.#d.provisioner.executorOf(sessionId);
     const startedMs = performance.now();
     for (let race = 1; race <= MAX_RACES; race++) {

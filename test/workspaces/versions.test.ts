@@ -41,7 +41,7 @@ function sessionOf(id: string, createdAt: string): Session {
     disk: "1Mi",
     runtime_node: "n",
   };
-  return { ...fields, status: "running" } as unknown as Session;
+  return { ...fields, tenant: "t", status: "running" } as unknown as Session;
 }
 
 function newExecutor(name: string): DirectoryExecutor {
