@@ -35,7 +35,9 @@ const CREDIT_MS = 2000;
 const PAYMENT_MS = 20;
 const NOTHING = Buffer.alloc(0);
 /** Connections that all tunnels of this process carry together: bounds what they may hold of its memory. */
-const MAX_ALL_STREAMS = 1024;
+export const MAX_ALL_STREAMS = 1024;
+/** So many of each tunnel are carried beside those, as long as there are no more than twice as many of all. */
+const OWN_STREAMS = 4;
 let allStreams = 0;
 
 /**
@@ -72,7 +74,8 @@ export class Tunnel {
     this.#mux = new Mux({
       send: (message) => this.#send(clientMessage(message)),
       accept: (stream) => {
-        if (allStreams >= MAX_ALL_STREAMS) return false;
+        const isOwn = this.#mux.size <= OWN_STREAMS;
+        if (allStreams >= (isOwn ? 2 * MAX_ALL_STREAMS : MAX_ALL_STREAMS)) return false;
         allStreams += 1;
         stream.once("close", () => (allStreams -= 1));
         this.#proxy.accept(stream);

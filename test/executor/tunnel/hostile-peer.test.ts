@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { encodeTunnelFrame, encodeWindow, FrameKind, WINDOW_BYTES } from "../../../src/executor/tunnel/frames.ts";
 import { MAX_STREAMS } from "../../../src/executor/tunnel/mux.ts";
+import { MAX_ALL_STREAMS } from "../../../src/executor/tunnel/tunnel.ts";
 import { HostilePeer, message, openTunnel, type Opened } from "./ends.ts";
 
 const MEBIBYTE = 1024 ** 2;
@@ -149,6 +150,18 @@ describe("a peer can't", () => {
     // Each is a masked message of one RESET.
     expect(resets()).toBe(10);
     tunnel.close();
+  });
+
+  test("take all connections from others, together with others of its kind", async () => {
+    const opens = Array.from({ length: MAX_STREAMS }, (_, i) => message(frame(OPEN, i + 1)));
+    const greedy = (socket: Socket): void => void socket.write(Buffer.concat(opens));
+    const all = await Promise.all(Array.from({ length: MAX_ALL_STREAMS / MAX_STREAMS }, () => tunnelTo(greedy)));
+    // Each RESET is a masked message of eleven bytes.
+    const resets = (peer: HostilePeer): number => Buffer.concat(peer.received).length / 11;
+    const late = await tunnelTo(greedy);
+    while (resets(late.peer) < MAX_STREAMS - 4) await Bun.sleep(5);
+    expect(resets(late.peer)).toBe(MAX_STREAMS - 4);
+    for (const { tunnel } of [...all, late]) tunnel.close();
   });
 
   test("open connections without end, one after the other", async () => {
