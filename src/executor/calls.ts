@@ -2,6 +2,7 @@ import { AppError } from "../errors.ts";
 import { parseWithin } from "../json-text.ts";
 import { REQUEST_ID_HEADER, requestIdInScope } from "../request-scope.ts";
 import { boundedText, refusalOf, unavailable } from "./answer.ts";
+import { Pulse } from "./pulse.ts";
 
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
 export type ExecutorAddress = { unix: string } | PodAddress;
@@ -36,11 +37,14 @@ export class Calls {
   readonly #base: string;
   readonly #transport: { unix?: string };
   readonly #authorization: string | null;
+  /** Of an executor on another host; the end of one on this host is told by its socket. */
+  readonly #pulse: Pulse | null;
 
   constructor(address: ExecutorAddress) {
     this.#base = "unix" in address ? "http://executor" : address.url.replace(/\/$/, "");
     this.#transport = "unix" in address ? { unix: address.unix } : {};
     this.#authorization = "unix" in address ? null : `Bearer ${address.token}`;
+    this.#pulse = "unix" in address ? null : new Pulse((signal) => this.json("/health", { signal }));
   }
 
   /** The answer's JSON, which is believed to be of this type. Throws AppError. */
@@ -102,18 +106,35 @@ export class Calls {
     return this.#authorization === null || withinMs === undefined ? undefined : AbortSignal.timeout(withinMs);
   }
 
-  /** The body, with a connection that breaks as `executor_unavailable`. */
-  stream(response: Response, signal: AbortSignal | undefined): ReadableStream<Uint8Array> {
+  /**
+   * An answer that takes as long as a program runs. A connection that breaks is `executor_unavailable`, and so is one whose
+   * other end is gone without a word.
+   */
+  async stream(path: string, call: Call): Promise<ReadableStream<Uint8Array>> {
+    const gone = new AbortController();
+    const limit = call.signal ?? this.#limit(call);
+    const signals = [limit, this.#pulse === null ? undefined : gone.signal].filter((one) => one !== undefined);
+    const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    const waitFor = async <T>(work: Promise<T>): Promise<T> => {
+      try {
+        return await (this.#pulse?.during(work) ?? work);
+      } catch (error) {
+        gone.abort();
+        call.signal?.throwIfAborted();
+        throw error instanceof AppError ? error : unavailable(error);
+      }
+    };
+    const response = await waitFor(this.call(path, { ...call, signal }));
     const reader = (response.body ?? new Blob([]).stream()).getReader();
     return new ReadableStream<Uint8Array>(
       {
         async pull(controller) {
           try {
-            const { done, value } = await reader.read();
+            const { done, value } = await waitFor(reader.read());
             if (done) controller.close();
             else controller.enqueue(value);
           } catch (error) {
-            controller.error(signal?.aborted === true ? signal.reason : unavailable(error));
+            controller.error(error);
           }
         },
         cancel: (reason) => reader.cancel(reason),

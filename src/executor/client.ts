@@ -99,7 +99,7 @@ export class HttpExecutor implements Executor {
 
   /** The bytes of a layer, for `putLayer`. */
   async layerArchive(name: string): Promise<ReadableStream<Uint8Array>> {
-    return this.#calls.stream(await this.#calls.call(`/layers/${name}`, { withinMs: BULK_MS }), undefined);
+    return this.#calls.stream(`/layers/${name}`, { withinMs: BULK_MS });
   }
 
   /** Has the bytes of a layer be the one that is asked for. */
@@ -141,11 +141,11 @@ export class HttpExecutor implements Executor {
   async execute(id: string, request: ExecutionRequest, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const { event, ...rest } = request;
     const body = withMember(rest, "event", event);
-    return this.#calls.stream(await this.#calls.call(`/executions/${id}`, { method: "PUT", body, signal }), signal);
+    return this.#calls.stream(`/executions/${id}`, { method: "PUT", body, signal });
   }
 
   async journal(id: string, after: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    return this.#calls.stream(await this.#calls.call(`/executions/${id}/journal?after=${after}`, { signal }), signal);
+    return this.#calls.stream(`/executions/${id}/journal?after=${after}`, { signal });
   }
 
   output(id: string): Promise<ExecutionOutput> {

@@ -98,3 +98,33 @@ test.each<[string, string, Record<string, string>]>([
   const error = await executor.listSandboxes().catch((one: unknown) => one);
   expect(error).toMatchObject({ code: "executor_unavailable" });
 });
+
+test("an executor whose host is gone without a word is noticed while a program is silent", async () => {
+  let isGone = false;
+  const never = new Promise<Response>(() => {});
+  const line = Buffer.from('1 status {"status":"pending","at":"2025-01-01T00:00:00.000Z"}\n');
+  using vanishing = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 0,
+    fetch: ({ url }) => {
+      if (isGone) return never;
+      if (url.endsWith("/health")) return Response.json({});
+      return new Response(new ReadableStream({ start: (out) => out.enqueue(line) }));
+    },
+  });
+  const executor = new HttpExecutor({
+    url: `http://127.0.0.1:${vanishing.port}`,
+    token: "x",
+    indexUrl: "http://index.invalid",
+  });
+  const reader = (await executor.journal("e", 0)).getReader();
+  expect((await reader.read()).value).toEqual(new Uint8Array(line));
+  const more = reader.read().catch((error: unknown) => error);
+  expect(await Promise.race([more, Bun.sleep(2500).then(() => "silent")])).toBe("silent");
+  isGone = true;
+  expect(await more).toMatchObject({ code: "executor_unavailable" });
+  expect(await executor.journal("e", 0).catch((error: unknown) => error)).toMatchObject({
+    code: "executor_unavailable",
+  });
+}, 20_000);
