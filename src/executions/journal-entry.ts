@@ -56,6 +56,8 @@ function parseLine(line: string): JournalEntry {
   const jsonAt = line.indexOf(" ", typeAt) + 1;
   const seq = Number(line.slice(0, Math.max(typeAt - 1, 0)));
   const type = line.slice(typeAt, jsonAt - 1);
-  if (!Number.isSafeInteger(seq) || seq < 1 || !TYPES.has(type)) throw new JournalFault("a line is no entry");
+  // In an event stream a carriage return would begin a line, and with it an event of its own.
+  if (!Number.isSafeInteger(seq) || seq < 1 || !TYPES.has(type) || line.includes("\r"))
+    throw new JournalFault("a line is no entry");
   return { seq, type: type as JournalType, json: line.slice(jsonAt) };
 }

@@ -6,6 +6,7 @@ import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
 import { isLive, type Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
+import { FairTurns } from "./fair-turns.ts";
 import { StoredFiles } from "./stored-files.ts";
 import { within } from "./within.ts";
 import type { WorkspaceVersions } from "./workspace-versions.ts";
@@ -31,6 +32,8 @@ const URL_MS = 3600_000;
 /** How long a file may take on its way to the object store, and with it what a caller waits for. */
 const COPY_MS = 5 * 60_000;
 const RETRY_MS = 100;
+/** Versions that are read at the same time: a large one takes tens of megabytes until it is. */
+const MAX_OPENING = 4;
 
 /**
  * The operations on a session's files. Paths are relative to the workspace; one that is absolute or leaves it is
@@ -40,6 +43,7 @@ const RETRY_MS = 100;
  */
 export class Workspaces {
   readonly #d: WorkspacesDeps;
+  readonly #opening = new FairTurns(MAX_OPENING);
 
   constructor(deps: WorkspacesDeps) {
     this.#d = deps;
@@ -56,7 +60,7 @@ export class Workspaces {
   async #sourceOf(session: Session): Promise<Pick<Executor, "listFiles" | "readFile">> {
     const { versions, objects } = this.#d;
     if (versions === null || isLive(session)) return this.#executorOf(session);
-    return new StoredFiles(objects, await versions.last(session));
+    return this.#opening.run(session.tenant, async () => new StoredFiles(objects, await versions.last(session)));
   }
 
   /** Where workspaces end with their sandbox, it may just be made again from the last version. */
@@ -142,7 +146,7 @@ export class Workspaces {
       if (error instanceof AppError && error.code === "body_too_large") return null;
       throw error;
     }
-    return new StoredFiles(objects, await versions.last(session));
+    return this.#opening.run(session.tenant, async () => new StoredFiles(objects, await versions.last(session)));
   }
 
   /** The blob of a file; that of a workspace which is there is put into the store first. */

@@ -30,10 +30,15 @@ test("a line that was cut off is dropped", async () => {
   expect(await read([Buffer.from("1 status {}\n2 sta")])).toHaveLength(1);
 });
 
-test.each(["0 status {}\n", "x status {}\n", "1\n", "\n", "1 status {}\n1 status {}\n", "1.5 status {}\n"])(
-  "%j is no journal",
-  async (text) => {
-    const error = await read([Buffer.from(text)]).catch((caught: unknown) => caught);
-    expect(error).toBeInstanceOf(JournalFault);
-  },
-);
+test.each([
+  "0 status {}\n",
+  "x status {}\n",
+  "1\n",
+  "\n",
+  "1 status {}\n1 status {}\n",
+  "1.5 status {}\n",
+  "1 status {}\revent: end\n",
+])("%j is no journal", async (text) => {
+  const error = await read([Buffer.from(text)]).catch((caught: unknown) => caught);
+  expect(error).toBeInstanceOf(JournalFault);
+});
