@@ -4,6 +4,7 @@ import type { SandboxSpec } from "../../executor/protocol.ts";
 import type { Log } from "../../log.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
+import { VERSION } from "../../version.ts";
 import { sandboxSpec, templateSpec } from "../sandbox-spec.ts";
 import type { WarmPodStore } from "../warm-pod.ts";
 import type { KubernetesClient } from "./client.ts";
@@ -61,11 +62,11 @@ export class WarmPods {
     return { key: this.#keyOf(template.id, spec), templateId: template.id, size: template.warm_pool_size, spec };
   }
 
-  /** A digest of all that can't be bound late: the Pod itself, and what its sandbox was started with. */
+  /** A digest of all that can't be bound late: the Pod itself, the program in it, and what its sandbox was started with. */
   #keyOf(templateId: string, { imageUrl, runtimeType, limits, preload = [] }: SandboxSpec): string {
     const purpose = { templateId, pool: "" };
     const manifest = podManifest({ purpose, name: "", image: imageUrl, limits, token: "" }, this.#d.settings);
-    const text = JSON.stringify([manifest, runtimeType, limits.maxProcesses, preload]);
+    const text = JSON.stringify([VERSION, manifest, runtimeType, limits.maxProcesses, preload]);
     return createHash("sha256").update(text).digest("hex").slice(0, 32);
   }
 
