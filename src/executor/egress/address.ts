@@ -24,25 +24,11 @@ const SPECIAL_V4 = [
   "224.0.0.0/4",
   "240.0.0.0/4",
 ];
-/** Also the ranges that embed an IPv4 address (mapped, NAT64, Teredo, 6to4), since those lead to the same places. */
-const SPECIAL_V6 = [
-  "::/128",
-  "::1/128",
-  "::ffff:0:0/96",
-  "64:ff9b::/96",
-  "64:ff9b:1::/48",
-  "100::/64",
-  "2001::/23",
-  "2001:db8::/32",
-  "2002::/16",
-  "3fff::/20",
-  "5f00::/16",
-  "fc00::/7",
-  "fe80::/10",
-  "fec0::/10",
-  "ff00::/8",
-  "::/96",
-];
+/**
+ * All that is no global unicast (2000::/3, by the IANA registry of IPv6 addresses), and in there Teredo and 6to4, which embed
+ * an IPv4 address. So the others that do (mapped, translated, NAT64) are among it, known today or not.
+ */
+const SPECIAL_V6 = ["::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
 
 /** Two lists, because a BlockList also holds an IPv4 address against the mapped range of IPv6. */
 const specialV4 = blockListOf(SPECIAL_V4);

@@ -98,7 +98,16 @@ test("special addresses", () => {
     "::",
     "fe80::1",
     "2002:7f00:1::",
+    "::ffff:0:7f00:1",
+    "::ffff:127.0.0.1",
+    "64:ff9b:1::7f00:1",
+    "fc00::1",
+    "fec0::1",
+    "ff02::1",
+    "5f00::1",
+    "2001:0:1::1",
   ])
     expect(isSpecialAddress(address)).toBe(true);
-  for (const address of ["1.1.1.1", "172.32.0.1", "2606:4700::1111"]) expect(isSpecialAddress(address)).toBe(false);
+  for (const address of ["1.1.1.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1", "3ffe::1"])
+    expect(isSpecialAddress(address)).toBe(false);
 });
