@@ -1,8 +1,8 @@
-import { dns } from "bun";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { EgressDecision } from "../protocol.ts";
 import type { AllowList } from "./allow-list.ts";
+import { addressesOf } from "./resolve.ts";
 import { formatHost, type Target } from "./host.ts";
 import { parseRequestHead, type BadRequest, type RequestHead } from "./request-head.ts";
 
@@ -117,7 +117,7 @@ export class EgressProxy {
   }
 
   async #permittedAddress(method: string, target: Target): Promise<string | null> {
-    const { allow, resolve = resolveName, trusted } = this.#options;
+    const { allow, resolve = addressesOf, trusted } = this.#options;
     if (!allow.permitsTarget(target)) {
       const reason = allow.bars(target) ? "the address is private or special" : "not in the allow list";
       this.#decide(method, target, null, false, reason);
@@ -162,14 +162,6 @@ export class EgressProxy {
       reason,
     });
   }
-}
-
-/**
- * By c-ares, which waits in no thread: the system's resolver takes one of the few that all file access of this process needs,
- * for as long as a name server pleases, which may be the sandbox's own.
- */
-async function resolveName(name: string): Promise<string[]> {
-  return (await dns.lookup(name, { backend: "c-ares" })).map((one) => one.address);
 }
 
 /** Sends exactly the announced body on; whatever a client adds after it never reaches the origin. */

@@ -145,10 +145,19 @@ describe("names that nobody answers for", () => {
   });
 
   test("hold up no access to files", async () => {
-    const script = new URL(import.meta.resolve("./silent-name-server.ts")).pathname;
-    await Bun.write(`${dir}/resolv.conf`, "nameserver 127.0.0.9\n");
-    const words = ["--dev-bind", "/", "/", "--ro-bind", `${dir}/resolv.conf`, await realpath("/etc/resolv.conf")];
-    const run = Bun.spawn(["bwrap", ...words, "--unshare-net", "--", process.execPath, script], { stderr: "inherit" });
-    expect(await new Response(run.stdout).text()).toBe("read\n");
+    expect(await said(import.meta.resolve("./silent-name-server.ts"))).toBe("read\n");
   });
 });
+
+test("names are looked up where the system says now", async () => {
+  expect(await said(import.meta.resolve("./moved-name-server.ts"))).toBe("9.9.9.9, 8.8.8.8\n");
+});
+
+/** What a program says on a network of its own, where 127.0.0.9 is the name server. */
+async function said(script: string): Promise<string> {
+  await Bun.write(`${dir}/resolv.conf`, "nameserver 127.0.0.9\n");
+  const words = ["--dev-bind", "/", "/", "--bind", `${dir}/resolv.conf`, await realpath("/etc/resolv.conf")];
+  const program = [process.execPath, new URL(script).pathname];
+  const run = Bun.spawn(["bwrap", ...words, "--unshare-net", "--", ...program], { stderr: "inherit" });
+  return new Response(run.stdout).text();
+}
