@@ -91,18 +91,3 @@ export async function removeInstallation(): Promise<void> {
   await kubectl(["delete", "-f", MANIFESTS, "--ignore-not-found", "--timeout=170s"]);
   await kubectl(["delete", "configmap", MARK.metadata.name, "-n", "default", "--ignore-not-found"]);
 }
-
-/** `kubectl port-forward` into sandbox-system, from a free port of this host. */
-export async function portForward(target: string, port: number): Promise<{ url: string; stop(): void }> {
-  const command = [KUBECTL, "port-forward", target, `:${port}`, ...SYSTEM];
-  const child = Bun.spawn(command, { stdout: "pipe", stderr: "ignore" });
-  const reader = child.stdout.getReader();
-  let said = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    said += Buffer.from(value ?? new Uint8Array()).toString("utf8");
-    const local = /Forwarding from 127\.0\.0\.1:(\d+)/.exec(said)?.[1];
-    if (local !== undefined) return { url: `http://127.0.0.1:${local}`, stop: () => child.kill() };
-    if (done) throw new Error(`port-forward: ${said}`);
-  }
-}

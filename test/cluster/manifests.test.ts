@@ -8,7 +8,6 @@ import {
   MANIFESTS,
   mayInstall,
   NAMESPACES,
-  portForward,
   removeInstallation,
   SYSTEM,
   tryKubectl,
@@ -90,54 +89,6 @@ describe.skipIf(!(await mayInstall()))("the manifests", () => {
     expect(said.code).not.toBe(0);
     expect(said.stderr).toContain('violates PodSecurity "restricted');
   }, 60_000);
-
-  test("MariaDB and MinIO run, restricted, and answer", async () => {
-    for (const number of ["00", "01", "02", "08", "07"]) await kubectl(["apply", "-f", await fileOf(number)]);
-    for (const name of ["mariadb", "minio"])
-      await kubectl(["rollout", "status", `deployment/${name}`, ...SYSTEM, "--timeout=180s"]);
-    const client = ["exec", "deployment/mariadb", ...SYSTEM, "--", "mariadb"];
-    expect(await kubectl([...client, "-u", "root", "-ppassword", "-e", "SELECT 1"])).toBe("1\n1\n");
-    expect(await kubectl([...client, "-u", "sandbox", "-ppassword", "sandbox", "-Ne", "SELECT DATABASE()"])).toBe(
-      "sandbox\n",
-    );
-    const forward = await portForward("deployment/minio", 9000);
-    const console = await portForward("deployment/minio", 9001);
-    try {
-      expect((await fetch(`${forward.url}/minio/health/ready`)).status).toBe(200);
-      expect((await fetch(console.url)).status).toBe(200);
-    } finally {
-      forward.stop();
-      console.stop();
-    }
-    await kubectl(["delete", "pod", "-l", "app=mariadb", ...SYSTEM, "--wait=true"]);
-    await kubectl(["rollout", "status", "deployment/mariadb", ...SYSTEM, "--timeout=180s"]);
-    expect(await kubectl([...client, "-u", "root", "-ppassword", "-e", "SELECT 1"])).toBe("1\n1\n");
-  }, 400_000);
-
-  test("a backup of MariaDB is made and can be read back", async () => {
-    for (const number of ["00", "01", "02", "08"]) await kubectl(["apply", "-f", await fileOf(number)]);
-    await kubectl(["apply", "-f", join(MANIFESTS, "extras/mariadb-backup.yaml")]);
-    await kubectl(["rollout", "status", "deployment/mariadb", ...SYSTEM, "--timeout=180s"]);
-    const sql = [
-      "exec",
-      "deployment/mariadb",
-      ...SYSTEM,
-      "--",
-      "mariadb",
-      "-u",
-      "root",
-      "-ppassword",
-      "sandbox",
-      "-Ne",
-    ];
-    await kubectl([...sql, "CREATE TABLE kept (word TEXT); INSERT INTO kept VALUES ('still here')"]);
-    await kubectl(["create", "job", "--from=cronjob/mariadb-backup", "backup-now", ...SYSTEM]);
-    await kubectl(["wait", "job/backup-now", "--for=condition=Complete", ...SYSTEM, "--timeout=120s"]);
-    await kubectl([...sql, "DROP TABLE kept"]);
-    await kubectl(["create", "job", "--from=cronjob/mariadb-restore", "restore-now", ...SYSTEM]);
-    await kubectl(["wait", "job/restore-now", "--for=condition=Complete", ...SYSTEM, "--timeout=120s"]);
-    expect(await kubectl([...sql, "SELECT word FROM kept"])).toBe("still here\n");
-  }, 400_000);
 
   test("the extras are what a server with their operators takes", async () => {
     for (const number of ["00", "01", "02"]) await kubectl(["apply", "-f", await fileOf(number)]);
