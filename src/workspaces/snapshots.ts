@@ -26,8 +26,8 @@ type Queued = {
   timer: ReturnType<typeof setTimeout> | null;
 };
 
-/** Snapshots that are taken at once, four of them for the same tenant: an executor in a Pod may take its time. */
-const CONCURRENCY = 8;
+/** Snapshots that are taken at once, three of them for the same tenant: an executor in a Pod may take its time. Each may hold 50 MB. */
+const CONCURRENCY = 6;
 /**
  * How long after an execution its files are stored: others that end meanwhile share the version. A workspace that takes
  * longer waits longer, so that storing takes no more than about a tenth of the time.
@@ -201,13 +201,9 @@ export class Snapshots {
 
 function isSame(previous: Manifest | null, { entries, directories, links }: WorkspaceTree): boolean {
   if (previous === null) return entries.length + directories.length + links.length === 0;
-  const of = (content: Pick<Manifest, "entries" | "directories" | "links">): string =>
-    JSON.stringify([
-      content.entries.map(({ path, mode, size, sha256, modified_ms }) => [path, mode, size, sha256, modified_ms]),
-      (content.directories ?? []).map(({ path, mode }) => [path, mode]),
-      (content.links ?? []).map(({ path, target }) => [path, target]),
-    ]);
-  return of(previous) === of({ entries, directories, links });
+  // Item by item, and not as texts: of a large workspace those take as much again.
+  const stored = [previous.entries, previous.directories ?? [], previous.links ?? []];
+  return Bun.deepEquals(stored, [entries, directories, links]);
 }
 
 /** For all files together, so that no executor keeps a place for long by being slow with each of many. */
