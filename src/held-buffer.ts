@@ -65,6 +65,19 @@ export class HeldBuffer {
       held -= lengthOf(largest);
       largest.clear();
       largest.#isDropped = true;
+      collectSoon();
     }
   }
+}
+
+let isCollecting = false;
+
+/** What was dropped counts against this process until it is collected, which the runtime may put off. */
+function collectSoon(): void {
+  if (isCollecting) return;
+  isCollecting = true;
+  setImmediate(() => {
+    isCollecting = false;
+    Bun.gc(true);
+  });
 }
