@@ -4,7 +4,7 @@ import { AppError } from "../errors.ts";
 import type { Layer } from "../executor/protocol.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { layerRequest } from "./dependencies.ts";
-import { LIVE_STATUSES, type InstalledDependency, type Session, type SessionStore } from "./session.ts";
+import { isLive, LIVE_STATUSES, type InstalledDependency, type Session, type SessionStore } from "./session.ts";
 
 export type DependencyInstallerDeps = {
   store: SessionStore;
@@ -16,7 +16,7 @@ export type DependencyInstallerDeps = {
 /** What an installation is for, as the session will have it. */
 export type Installation = Pick<Session, "requested_dependencies" | "python_package_index_url" | "install_timeout">;
 
-/** Installs packages for sessions and keeps their rows up to date about it. At most one installation of a session runs here. */
+/** Installs packages for sessions and keeps their rows up to date about it. At most one installation of a session runs. */
 export class DependencyInstaller {
   readonly #d: DependencyInstallerDeps;
   readonly #running = new Set<string>();
@@ -41,12 +41,7 @@ export class DependencyInstaller {
       throw new AppError("install_in_progress", "an installation of this session is running");
     this.#running.add(session.id);
     try {
-      const began = await this.#write(session, {
-        dependency_install_status: "installing",
-        dependency_install_started_at: this.#now(),
-        dependency_install_completed_at: null,
-        dependency_install_error: null,
-      });
+      const began = await this.#begin(session);
       const layer = await this.#layerOf(began, wanted, session);
       const installed = await this.#write(began, {
         ...wanted,
@@ -59,6 +54,25 @@ export class DependencyInstaller {
     } finally {
       this.#running.delete(session.id);
     }
+  }
+
+  /** Throws `install_in_progress` when another replica began one since the session was read. */
+  async #begin(session: Session): Promise<Session> {
+    const fields = {
+      dependency_install_status: "installing",
+      dependency_install_started_at: this.#now(),
+      dependency_install_completed_at: null,
+      dependency_install_error: null,
+      updated_at: this.#now(),
+    } as const;
+    if (!(await this.#d.store.beginInstallation(session, fields))) {
+      const row = await this.#d.store.get(session.id);
+      if (row === null || !isLive(row)) throw new AppError("session_ended", `session ${session.id} has ended`);
+      throw new AppError("install_in_progress", "an installation of this session is running");
+    }
+    const began = { ...session, ...fields };
+    this.#d.changes.notify(session.id, began);
+    return began;
   }
 
   async #layerOf(session: Session, wanted: Installation, before: Session): Promise<Layer> {

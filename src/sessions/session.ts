@@ -86,6 +86,8 @@ export interface SessionStore {
     fields: Partial<Omit<Session, "id" | "tenant">>,
     from?: readonly SessionStatus[],
   ): Promise<boolean>;
+  /** Writes how an installation began, if the session is live and no other began since it was read as `known`. False when not. */
+  beginInstallation(known: Session, fields: Partial<Omit<Session, "id" | "tenant">>): Promise<boolean>;
   delete(id: string): Promise<boolean>;
   countLive(tenant?: string): Promise<number>;
   countLiveByTemplate(templateId: string): Promise<number>;

@@ -1,14 +1,15 @@
 import { AppError } from "../errors.ts";
 import { AHEAD_MS } from "../sessions/deadline.ts";
-import type {
-  AgedPage,
-  Lease,
-  Listed,
-  Page,
-  Session,
-  SessionFilter,
-  SessionStatus,
-  SessionStore,
+import {
+  LIVE_STATUSES,
+  type AgedPage,
+  type Lease,
+  type Listed,
+  type Page,
+  type Session,
+  type SessionFilter,
+  type SessionStatus,
+  type SessionStore,
 } from "../sessions/session.ts";
 import { agedRows } from "./aged.ts";
 import { Columns } from "./columns.ts";
@@ -115,6 +116,14 @@ export class SqlSessionStore implements SessionStore {
     const status = from === undefined ? "" : ` AND status IN (${marks(from)})`;
     const sql = `UPDATE sessions SET ${set.sql || "status = status"} WHERE id = ?${status}`;
     return (await this.#sql.run(sql, [...set.values, id, ...(from ?? [])])) > 0;
+  }
+
+  async beginInstallation(known: Session, fields: Partial<Omit<Session, "id" | "tenant">>): Promise<boolean> {
+    const set = COLUMNS.assignments(fields);
+    const sql = `UPDATE sessions SET ${set.sql} WHERE id = ? AND status IN (${marks(LIVE_STATUSES)})
+      AND dependency_install_status = ? AND COALESCE(dependency_install_started_at, '') = ?`;
+    const { id, dependency_install_status: status, dependency_install_started_at: startedAt } = known;
+    return (await this.#sql.run(sql, [...set.values, id, ...LIVE_STATUSES, status, startedAt ?? ""])) > 0;
   }
 
   async delete(id: string): Promise<boolean> {

@@ -113,6 +113,23 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       expect(await stores.sessions.update("nope", { error_message: "x" })).toBe(false);
     });
 
+    test("of two installations that begin at once, one does; none of a session that has ended", async () => {
+      await insert({ id: "a", status: "running", dependency_install_status: "completed" });
+      const known = (await stores.sessions.get("a"))!;
+      const begin = (second: number) =>
+        stores.sessions.beginInstallation(known, {
+          dependency_install_status: "installing",
+          dependency_install_started_at: at(second),
+        });
+      expect((await Promise.all([begin(1), begin(2)])).filter((didBegin) => didBegin)).toHaveLength(1);
+      expect((await stores.sessions.get("a"))?.dependency_install_status).toBe("installing");
+      await stores.sessions.update("a", { dependency_install_status: "completed" });
+      expect(await begin(3)).toBe(false);
+      const later = (await stores.sessions.get("a"))!;
+      await stores.sessions.update("a", { status: "terminated" });
+      expect(await stores.sessions.beginInstallation(later, { dependency_install_status: "installing" })).toBe(false);
+    });
+
     test("of two ends at once, one wins", async () => {
       await insert({});
       const ends = (["failed", "terminated"] as const).map((status) =>
