@@ -31,6 +31,19 @@ NEVER = float("inf")
 # Seconds: how long a process made ahead waits for its program; how long one is not made because a program still runs;
 # when imports begin; how long requests may keep one from being done.
 SPARE_LIFE_S, SPARE_DELAY_S, FIRST_IMPORT_S, IMPORT_PATIENCE_S = 10, 0.02, 1.5, 1
+# Seconds: while a machine is busy, imports are put off so long each time, in the first of a zygote's life. Many sandboxes
+# that were started at once would otherwise import at once, beside programs and the starts of others.
+BUSY_PAUSE_S, BUSY_PATIENCE_S = 0.2, 20
+
+
+def is_machine_busy():
+    """Whether what runs now, this process among it, leaves no processor free."""
+    try:
+        with open("/proc/loadavg") as file:
+            running = int(file.read().split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    return running >= max(2, os.cpu_count() or 1)
 
 
 class Zygote:
@@ -55,6 +68,7 @@ class Zygote:
         self.program_fd = -1  # pidfd of the last program while it runs
         self.successor = None  # socket
         self.import_at, self.spare_at, self.drop_at = time.monotonic() + FIRST_IMPORT_S, NEVER, NEVER
+        self.busy_until = time.monotonic() + BUSY_PATIENCE_S
         # One byte a module of ON_DEMAND: 1 set by a program that imported it, 2 once it is imported here.
         self.wanted = mmap.mmap(-1, len(ON_DEMAND))
         self.common, self.preload = COMMON[::-1], preload
@@ -91,7 +105,9 @@ class Zygote:
                 self.forget_program()
                 self.spare_at = NEVER if self.spare else now
             if is_import_due and now >= self.import_at + (IMPORT_PATIENCE_S if 3 in ready else 0):
-                if self.import_next():
+                if now < self.busy_until and is_machine_busy():
+                    self.import_at = now + BUSY_PAUSE_S
+                elif self.import_next():
                     return
             elif 3 not in ready and now >= self.spare_at:
                 if self.make_spare():
