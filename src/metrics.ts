@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom
 import type { Execution } from "./executions/execution.ts";
 import { LANGUAGES } from "./executor/protocol.ts";
 import { CORRECTIONS, type Correction } from "./scheduler/scheduler.ts";
+import { within } from "./within.ts";
 
 /** Seconds: from 1 ms, where a warm Python handler ends, to an hour, the longest execution. */
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
@@ -130,10 +131,7 @@ export class Metrics {
       async collect(): Promise<void> {
         this.reset();
         if (labelNames.length === 0) this.remove();
-        const late = Promise.withResolvers<void>();
-        const timer = setTimeout(late.resolve, SOURCE_MS);
-        await Promise.race([fill(this).catch(() => {}), late.promise]);
-        clearTimeout(timer);
+        await within(SOURCE_MS, fill(this)).catch(() => {});
       },
     });
   }

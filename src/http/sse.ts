@@ -1,4 +1,5 @@
 import type { JournalEntry } from "../executions/journal-entry.ts";
+import { within } from "../within.ts";
 
 /** How events are written: server-sent events, or one JSON object a line. */
 export type EventFormat = "sse" | "ndjson";
@@ -64,9 +65,9 @@ export function eventStream(
       async pull(controller) {
         try {
           coming ??= iterator.next();
-          const next = await within(coming, isFirst ? FIRST_BYTES_MS : heartbeatMs);
+          const next = await within(isFirst ? FIRST_BYTES_MS : heartbeatMs, coming);
           isFirst = false;
-          if (next === null) return controller.enqueue(encoder.encode(HEARTBEAT[format]));
+          if (next === undefined) return controller.enqueue(encoder.encode(HEARTBEAT[format]));
           coming = null;
           if (next.done === true) return close(controller);
           isWhole = next.value.at(-1)?.type === "end";
@@ -88,14 +89,3 @@ export function eventStream(
 
 /** How long the first bytes may take: then a heartbeat goes out in their place, and with it the headers. */
 const FIRST_BYTES_MS = 5;
-
-/** What `promise` gives, or null when it takes longer than `ms`. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  const late = Promise.withResolvers<null>();
-  const timer = setTimeout(late.resolve, ms, null);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -13,6 +13,7 @@ import { JournalRoom } from "./journal-room.ts";
 import { TunnelKeeper } from "./keep-tunnels.ts";
 import { SessionReconciler } from "./reconcile-session.ts";
 import { WarmPoolKeeper } from "./warm-pools.ts";
+import { within } from "../within.ts";
 
 /**
  * `lease_expired`: an execution whose owner stopped renewing its lease was taken over; `sandbox_remade`: a live session had no
@@ -263,12 +264,4 @@ export class Scheduler implements Wakeups {
       this.#d.log.warn("scheduler.renew_failed", { error });
     }
   }
-}
-
-/** Resolves with the promise, or after `ms` milliseconds. */
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  const enough = Promise.withResolvers<void>();
-  const timer = setTimeout(enough.resolve, ms);
-  await Promise.race([promise, enough.promise]);
-  clearTimeout(timer);
 }

@@ -5,7 +5,7 @@ import { latestVersion } from "../objects/versions.ts";
 import type { Session } from "../sessions/session.ts";
 import { Snapshots, type SnapshotsDeps } from "./snapshots.ts";
 import { storedName } from "./stored-name.ts";
-import { within } from "./within.ts";
+import { within } from "../within.ts";
 
 /** Sessions that are listed at once to catch up, and the milliseconds that each gets. */
 const PAGE = 200;

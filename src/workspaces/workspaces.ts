@@ -8,7 +8,7 @@ import { isLive, type Session } from "../sessions/session.ts";
 import type { Sessions } from "../sessions/sessions.ts";
 import { FairTurns } from "./fair-turns.ts";
 import { StoredFiles } from "./stored-files.ts";
-import { within } from "./within.ts";
+import { within } from "../within.ts";
 import type { WorkspaceVersions } from "./workspace-versions.ts";
 
 export type WorkspacesDeps = {
