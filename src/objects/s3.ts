@@ -135,9 +135,20 @@ class S3Objects implements Objects {
     } catch (error) {
       if (!["PreconditionFailed", "ConditionalRequestConflict"].includes(faultOf(error))) throw error;
       // A request that was sent again, as its answer was lost, meets what it wrote itself.
-      const found = await this.#bucket.ask((abort) => s3.headObject({ Bucket: name, Key: key }, abort));
-      if (found.Metadata?.["writer"] !== writer)
+      if ((await this.#writerOf(key)) !== writer)
         throw new AppError("file_conflict", "this version exists already", { cause: error });
+    }
+  }
+
+  /** Who wrote a manifest; undefined when it is gone, as older versions go. */
+  async #writerOf(key: string): Promise<string | undefined> {
+    const { s3, name } = this.#bucket;
+    try {
+      const found = await this.#bucket.ask((abort) => s3.headObject({ Bucket: name, Key: key }, abort));
+      return found.Metadata?.["writer"];
+    } catch (error) {
+      if (faultOf(error) === "NotFound") return undefined;
+      throw error;
     }
   }
 

@@ -249,6 +249,15 @@ export function objectsContract(name: string, open: () => Promise<ObjectsSubject
       expect(codes.toSorted()).toEqual(["file_conflict", "file_conflict", "file_conflict", "none"]);
     });
 
+    test("a version that goes while others write it is a conflict to them, and nothing else", async () => {
+      for (let round = 0; round < 50; round++) {
+        const writers = [1, 2, 3, 4].map(() => codeOf(objects.putManifest("sess_gone", manifest(1))));
+        const removed = writers[0]?.then(() => objects.deleteManifests("sess_gone", 2));
+        for (const code of await Promise.all(writers)) expect(["none", "file_conflict"]).toContain(code);
+        await removed;
+      }
+    });
+
     test("one workspace's versions are not another's, whatever the names", async () => {
       await objects.putManifest("sess_10", manifest(1));
       await objects.putManifest("other", manifest(1));

@@ -37,7 +37,7 @@ function usedHoursAgo(digest: string, hours: number): void {
 }
 
 test("a layer outlives the store, and what is half made does not", async () => {
-  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [{ name: "a", version: "1" }]);
+  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [{ name: "a", version: "1" }], 1e9);
   mkdirSync(`${dir}/layers/half`);
   const again = new LayerStore(dir, 1e9);
   expect(again.find("d1")).toEqual({ name, path: `/.layers/${name}`, packages: [{ name: "a", version: "1" }] });
@@ -46,7 +46,7 @@ test("a layer outlives the store, and what is half made does not", async () => {
 });
 
 test("nobody but the executor can write to a layer", async () => {
-  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), []);
+  const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [], 1e9);
   expect(statSync(`${dir}/layers/${name}/module.py`).mode & 0o7777).toBe(0o644);
   expect(statSync(`${dir}/layers/${name}/bin/tool`).mode & 0o7777).toBe(0o755);
 });
@@ -54,7 +54,7 @@ test("nobody but the executor can write to a layer", async () => {
 test("the least recently used go first, never one in use", async () => {
   const store = new LayerStore(dir, 250_000);
   const names: string[] = [];
-  for (const digest of ["d1", "d2", "d3", "d4"]) names.push((await store.add(digest, built(100_000), [])).name);
+  for (const digest of ["d1", "d2", "d3", "d4"]) names.push((await store.add(digest, built(100_000), [], 1e9)).name);
   for (const [index, digest] of ["d1", "d2", "d3", "d4"].entries()) usedHoursAgo(digest, 4 - index);
   await store.trim(new Set([names[0] ?? ""]));
   expect(["d1", "d2", "d3", "d4"].map((digest) => store.find(digest) !== null)).toEqual([true, false, false, true]);
@@ -63,14 +63,23 @@ test("the least recently used go first, never one in use", async () => {
 
 test("a layer that was asked for a moment ago stays", async () => {
   const store = new LayerStore(dir, 1000);
-  await store.add("d1", built(100_000), []);
+  await store.add("d1", built(100_000), [], 1e9);
   await store.trim(new Set());
   expect(store.find("d1")).not.toBeNull();
 });
 
 test("a link in place of the packages is refused", async () => {
   symlinkSync("/etc", `${dir}/built`);
-  const added = new LayerStore(dir, 1e9).add("d1", `${dir}/built`, []);
+  const added = new LayerStore(dir, 1e9).add("d1", `${dir}/built`, [], 1e9);
   expect(await added.catch((error: unknown) => error)).toMatchObject({ code: "dependency_failed" });
+  expect(readdirSync(`${dir}/layers`)).toEqual([]);
+});
+
+test("one that is larger than a build may be is refused, however quickly it was made", async () => {
+  const added = new LayerStore(dir, 1e9).add("d1", built(3 * 1024 ** 2), [], 2 * 1024 ** 2);
+  expect(await added.catch((error: unknown) => error)).toMatchObject({
+    code: "dependency_failed",
+    message: "the disk limit of 2 MiB was reached",
+  });
   expect(readdirSync(`${dir}/layers`)).toEqual([]);
 });

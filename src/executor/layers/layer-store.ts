@@ -25,6 +25,7 @@ const GRACE_MS = 60_000;
 /** Files, links and directories of one layer. */
 const MAX_FILES = 200_000;
 const FILES_A_TURN = 256;
+const MEBIBYTE = 1024 ** 2;
 
 /**
  * Layers on disk: `<dataDir>/layers/<name>` with an unguessable name, and `<dataDir>/layer-index/<digest>.json` that says
@@ -67,10 +68,15 @@ export class LayerStore {
     return entry === undefined ? null : this.#layerOf(entry);
   }
 
-  /** Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. Throws `dependency_failed`. */
-  async add(digest: string, directory: string, packages: InstalledPackage[]): Promise<Layer> {
+  /**
+   * Takes a directory over as the layer of a digest. Nothing may write to it any more; it becomes the executor's. Throws
+   * `dependency_failed`, also when it has more than `maxBytes`: a quick build may be over before anybody measured it.
+   */
+  async add(digest: string, directory: string, packages: InstalledPackage[], maxBytes: number): Promise<Layer> {
     const name = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");
     const bytes = await takeOver(directory);
+    if (bytes > maxBytes)
+      throw new AppError("dependency_failed", `the disk limit of ${Math.floor(maxBytes / MEBIBYTE)} MiB was reached`);
     renameSync(directory, join(this.#dir, name));
     const entry = { name, bytes, packages };
     writeFileSync(`${this.#entryPath(digest)}.new`, JSON.stringify(entry), { mode: 0o600 });

@@ -81,7 +81,7 @@ export class Layers {
     mkdirSync(aside, { recursive: true });
     try {
       const packages = await restoreLayer(aside, archive, this.#d.buildBytes);
-      return this.#store.find(digest) ?? (await this.#store.add(digest, aside, packages));
+      return this.#store.find(digest) ?? (await this.#store.add(digest, aside, packages, this.#d.buildBytes));
     } finally {
       await removeTree(aside);
     }
@@ -124,7 +124,7 @@ export class Layers {
       createdAt: new Date().toISOString(),
     };
     const layer = await this.#d.sandboxes.once(spec, execution, async (journal, workspaceDir) =>
-      this.#store.add(digest, join(workspaceDir, "layer"), packagesOf(journal, timeoutMs)),
+      this.#store.add(digest, join(workspaceDir, "layer"), packagesOf(journal, timeoutMs), this.#d.buildBytes),
     );
     const ms = Math.round(performance.now() - startedMs);
     this.#d.log.info("layer.built", { layer: digest, packages: layer.packages.length, ms });
