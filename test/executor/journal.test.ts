@@ -203,8 +203,10 @@ describe("the disk of all journals", () => {
   });
 
   test("counts what an executor before has left, once", async () => {
-    const { journals: before, journal } = newJournal();
+    const { journals: before, journal, path } = newJournal();
     journal.end(null, OUTCOME);
+    // Times of files are no finer than a few milliseconds.
+    utimesSync(path, 1, 1);
     for (const id of ["a", "b", "c", "d"]) fill(before, id, 1_000_000);
     const limits = { outputLimitBytes: 1, journalLimitBytes: 256 * MIB, journalsLimitBytes: 5 * MIB };
     const after = new Journals(join(root, `j${count}`), limits);

@@ -67,6 +67,7 @@ class Zygote:
         self.spare = None  # (pid, socket)
         self.program_fd = -1  # pidfd of the last program while it runs
         self.successor = None  # socket
+        self.is_rehearsed = False
         self.import_at, self.spare_at, self.drop_at = time.monotonic() + FIRST_IMPORT_S, NEVER, NEVER
         self.busy_until = time.monotonic() + BUSY_PATIENCE_S
         # One byte a module of ON_DEMAND: 1 set by a program that imported it, 2 once it is imported here.
@@ -127,7 +128,7 @@ class Zygote:
         if self.common:
             quietly_import(self.common.pop())
             if not self.common:
-                program.rehearse(10)
+                self.rehearse()
         elif 1 in self.wanted[:]:
             index = self.wanted[:].index(1)
             self.wanted[index] = 2
@@ -137,6 +138,11 @@ class Zygote:
         now = time.monotonic()
         self.import_at = now + 9 * (now - started)
         return False
+
+    def rehearse(self):
+        """Once for all programs: the first call of `compile` alone makes a hundred types."""
+        program.rehearse(10)
+        self.is_rehearsed = True
 
     def watch_program(self, pid):
         self.forget_program()
@@ -181,6 +187,8 @@ class Zygote:
     def make_spare(self):
         """True in the spare, once it is a program."""
         self.spare_at = NEVER
+        if not self.is_rehearsed:
+            self.rehearse()
         mine, its = self.socketpair()
         try:
             pid = self.forker.fork()
