@@ -1,9 +1,10 @@
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { startApp } from "../app.ts";
 import { loadConfig, type Config } from "../config.ts";
 import { HttpExecutor } from "../executor/client.ts";
+import { removeTree, removeTreeNow } from "../executor/jail/remove-tree.ts";
 import { takeExecutorLock } from "../executor/lock.ts";
 import { newKey } from "../keys/key.ts";
 import { createLog, type Log } from "../log.ts";
@@ -39,7 +40,7 @@ export async function startEmbedded(): Promise<EmbeddedService> {
     const stop = async (): Promise<void> => {
       await app.stop();
       await executorEnded(config.dataDir);
-      if (given === "") await rm(dataDir, { recursive: true, force: true });
+      if (given === "") await removeTree(dataDir);
     };
     await app.ready.catch(async (error: unknown) => {
       await stop().catch(() => {});
@@ -47,7 +48,7 @@ export async function startEmbedded(): Promise<EmbeddedService> {
     });
     return { url: app.url, key, dataDir: config.dataDir, stop, abandon: () => abandon(config.dataDir, given === "") };
   } catch (error) {
-    if (given === "") await rm(dataDir, { recursive: true, force: true });
+    if (given === "") await removeTree(dataDir);
     throw error;
   }
 }
@@ -95,10 +96,10 @@ function abandon(dataDir: string, isOwn: boolean): void {
     while (isRunning(pid) && performance.now() < end) Bun.sleepSync(CHECK_MS);
     if (isRunning(pid)) process.kill(pid, "SIGKILL");
   }
-  if (isOwn) rmSync(dataDir, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+  if (isOwn) removeTreeNow(dataDir);
 }
 
-/** What earlier processes of this user left that were killed before they could end their service. */
+/** What earlier processes of this user left that were killed before they could end their service. What can't go stays. */
 async function removeAbandoned(): Promise<void> {
   for (const name of readdirSync(PARENT)) {
     const pid = new RegExp(`^${PREFIX}(\\d+)-`).exec(name)?.[1];
@@ -108,7 +109,7 @@ async function removeAbandoned(): Promise<void> {
     const executor = new HttpExecutor({ unix: join(path, "executor/socket") });
     await executor.shutdown().catch(() => {});
     await executorEnded(path);
-    await rm(path, { recursive: true, force: true });
+    await removeTree(path).catch(() => {});
   }
 }
 
