@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp } from "node:fs/promises";
 import { BwrapJail } from "../executor/jail/bwrap.ts";
+import { removeTree } from "../executor/jail/remove-tree.ts";
 import { missing, ok, weaker, type Finding } from "./doctor-finding.ts";
 
 /** Modules that programs count on and that a minimal Python lacks. */
@@ -72,7 +73,7 @@ export async function sandbox(uidBase: number): Promise<Finding[]> {
     const remedy = "mend what is missing above; if nothing is, a security module may forbid it: see dmesg";
     return [missing("sandbox", reason(error), remedy)];
   } finally {
-    await rm(dataDir, { recursive: true, force: true });
+    await removeTree(dataDir);
   }
 }
 
