@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { command, directoryOf, leftBy, start } from "./command.ts";
 
 /** Any user that has no rights of its own; these tests need root to become it, or are run by one. */
