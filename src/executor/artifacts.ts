@@ -1,5 +1,6 @@
-import { closeSync, constants, lstatSync, openSync, readdirSync, statSync, type Dirent, type Stats } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, statSync, type Dirent, type Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
+import { statsIfSeen } from "./beneath.ts";
 import { TEMPORARY } from "./files.ts";
 import type { Artifact } from "./protocol.ts";
 
@@ -46,8 +47,8 @@ export class WorkspaceChanges {
 
   /** Notes that a path, relative to the workspace, was written from outside: it is not what an execution changed. */
   wroteOutside(path: string): void {
-    const stats = lstatSync(`${this.#root}/${path}`, { throwIfNoEntry: false });
-    if (stats === undefined) return;
+    const stats = statsIfSeen(`${this.#root}/${path}`);
+    if (stats === null) return;
     if (this.#outside.size >= MAX_OUTSIDE) this.#outside.clear();
     this.#outside.set(path, stats.ctimeMs);
     if (this.#firstSeen.size < MAX_ENTRIES) this.#firstSeen.set(path, this.#scan);
@@ -129,7 +130,7 @@ function* filesBelow(directory: string, prefix: string, depth: number, budget: {
     if (name.startsWith(TEMPORARY)) continue;
     const path = prefix + name;
     if (entry.isFile()) {
-      const stats = lstatSync(`${directory}/${name}`, { throwIfNoEntry: false });
+      const stats = statsIfSeen(`${directory}/${name}`);
       if (stats?.isFile() === true) yield { path, stats };
     } else if (entry.isDirectory() && depth < MAX_DEPTH && name !== "__pycache__") {
       const fd = openDirectory(`${directory}/${name}`);

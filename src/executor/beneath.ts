@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync, type Stats } from "node:fs";
 import { AppError } from "../errors.ts";
 
 /** Where a workspace is inside its sandbox; absolute links there start with it. */
@@ -35,6 +35,15 @@ export function splitPath(path: string): string[] {
 /** The path by which the kernel finds `name` in an open directory, whatever its path is meanwhile. */
 export function at(parent: number, name: string): string {
   return `/proc/self/fd/${parent}/${name}`;
+}
+
+/** What is at a path, links not followed. Null for what is gone meanwhile, or closed by the mode of a directory above it. */
+export function statsIfSeen(path: string): Stats | null {
+  try {
+    return lstatSync(path);
+  } catch {
+    return null;
+  }
 }
 
 /**

@@ -1,18 +1,8 @@
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  read,
-  readdirSync,
-  readlinkSync,
-  type Stats,
-} from "node:fs";
+import { closeSync, constants, fstatSync, openSync, read, readdirSync, readlinkSync, type Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { AppError } from "../errors.ts";
-import { at, openPlace } from "./beneath.ts";
+import { at, openPlace, statsIfSeen } from "./beneath.ts";
 import { TEMPORARY } from "./files.ts";
 import type { TreeFile, WorkspaceTree } from "./protocol.ts";
 
@@ -122,7 +112,7 @@ function* entriesBelow(directory: string, prefix: string, depth: number, walk: W
       continue;
     }
     // A name that is not UTF-8 can't be asked for.
-    const stats = name.includes("\ufffd") ? undefined : lstatSync(`${directory}/${name}`, { throwIfNoEntry: false });
+    const stats = name.includes("\ufffd") ? null : statsIfSeen(`${directory}/${name}`);
     if (stats?.isFile() === true) walk.files.push({ path, stats });
     else if (stats?.isSymbolicLink() === true) addLink(`${directory}/${name}`, path, walk);
     else if (stats?.isDirectory() === true) {

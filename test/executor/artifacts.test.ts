@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { WorkspaceChanges, type WorkspaceMark } from "../../src/executor/artifacts.ts";
+import { IS_ROOT } from "./jail/fixture.ts";
 
 let root: string;
 let changes: WorkspaceChanges;
@@ -78,4 +79,19 @@ test("a workspace that is gone has no artifacts", async () => {
   const since = mark();
   rmSync(root, { recursive: true });
   expect(await changed(since)).toEqual([]);
+});
+
+test("a directory that its mode closes to its own user hides its files and no others", async () => {
+  const since = mark();
+  mkdirSync(join(root, "closed"));
+  writeFileSync(join(root, "closed/hidden"), "1");
+  writeFileSync(join(root, "seen"), "1");
+  // Its names can still be listed, and nothing more be asked of them.
+  chmodSync(join(root, "closed"), 0o400);
+  try {
+    expect(await changed(since)).toEqual(IS_ROOT ? ["created closed/hidden", "created seen"] : ["created seen"]);
+    changes.wroteOutside("closed/hidden");
+  } finally {
+    chmodSync(join(root, "closed"), 0o700);
+  }
 });

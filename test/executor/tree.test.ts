@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { restoreTree } from "../../src/executor/archive.ts";
 import type { WorkspaceContent } from "../../src/executor/protocol.ts";
 import { MAX_TREE_ENTRIES, TreeReader } from "../../src/executor/tree.ts";
+import { IS_ROOT } from "./jail/fixture.ts";
 
 let top: string;
 let root: string;
@@ -85,6 +86,26 @@ describe("what a version keeps", () => {
     const tree = await read();
     expect(tree.entries.map(({ path, mode }) => [path, mode])).toEqual([["suid", "0755"]]);
     expect(tree.skipped).toBe(2);
+  });
+
+  test("what a mode closes to its own user is left out and counted", async () => {
+    for (const [name, mode] of [
+      ["listed", 0o400],
+      ["closed", 0],
+    ] as const) {
+      fs.mkdirSync(join(root, name));
+      fs.writeFileSync(join(root, name, "hidden"), "x");
+      fs.chmodSync(join(root, name), mode);
+    }
+    fs.writeFileSync(join(root, "seen"), "x");
+    try {
+      const { entries, directories, skipped } = await read();
+      const found = [entries.map(({ path }) => path), directories.map(({ path }) => path), skipped];
+      const all = ["closed/hidden", "listed/hidden", "seen"];
+      expect(found).toEqual([IS_ROOT ? all : ["seen"], ["closed", "listed"], IS_ROOT ? 0 : 2]);
+    } finally {
+      for (const name of ["listed", "closed"]) fs.chmodSync(join(root, name), 0o700);
+    }
   });
 
   test("the tag is the content's: the same again has it, any change another", async () => {

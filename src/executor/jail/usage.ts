@@ -1,6 +1,6 @@
-import { chmodSync, closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, type Stats } from "node:fs";
+import { chmodSync, closeSync, constants, fstatSync, lstatSync, openSync, readdirSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { at } from "../beneath.ts";
+import { at, statsIfSeen } from "../beneath.ts";
 import { heldFiles } from "./held-files.ts";
 
 /** Space and number of files; `files` is Infinity for a tree that is too deep to be counted. */
@@ -60,7 +60,7 @@ async function measure(root: string, most: Usage, pids: () => number[]): Promise
         open.pop()?.close();
         continue;
       }
-      const stats = statAt(here.fd, name);
+      const stats = statsIfSeen(at(here.fd, name));
       if (stats === null) continue;
       add(stats.ino, stats.blocks * 512, stats.nlink === 1 || stats.isDirectory());
       if (!stats.isDirectory() || stats.dev !== dev) continue;
@@ -78,15 +78,6 @@ async function measure(root: string, most: Usage, pids: () => number[]): Promise
 
 function opened(fd: number, close: () => void = () => closeSync(fd)): Open {
   return { fd, names: readdirSync(at(fd, ".")), next: 0, close };
-}
-
-/** Null for what is gone meanwhile. */
-function statAt(parent: number, name: string): Stats | null {
-  try {
-    return lstatSync(at(parent, name), { throwIfNoEntry: false }) ?? null;
-  } catch {
-    return null;
-  }
 }
 
 /**

@@ -12,6 +12,8 @@ const SUITES = [
   "jail/lifecycle.test.ts",
   "files.test.ts",
   "files-race.test.ts",
+  "artifacts.test.ts",
+  "tree.test.ts",
   "images.test.ts",
 ];
 
