@@ -45,6 +45,19 @@ test("a layer outlives the store, and what is half made does not", async () => {
   expect(readdirSync(`${dir}/layers`)).toEqual([name]);
 });
 
+test.each(["", "\0".repeat(40), '{"name":"', "null", "{}"])(
+  "a layer whose entry a power cut left as %j is gone, and can be made again",
+  async (left) => {
+    const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [], 1e9);
+    writeFileSync(`${dir}/layer-index/d1.json`, left);
+    const again = new LayerStore(dir, 1e9);
+    expect([again.find("d1"), readdirSync(`${dir}/layers`)]).toEqual([null, []]);
+    const made = await again.add("d1", built(10), [], 1e9);
+    expect(made.name).not.toBe(name);
+    expect(again.find("d1")).toEqual(made);
+  },
+);
+
 test("nobody but the executor can write to a layer", async () => {
   const { name } = await new LayerStore(dir, 1e9).add("d1", built(10), [], 1e9);
   expect(statSync(`${dir}/layers/${name}/module.py`).mode & 0o7777).toBe(0o644);

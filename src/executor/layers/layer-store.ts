@@ -18,7 +18,9 @@ import { removeTree } from "../jail/remove-tree.ts";
 import { JAIL_PATHS } from "../languages/launch.ts";
 import type { InstalledPackage, Layer } from "../protocol.ts";
 
-type Entry = { digest: string; name: string; bytes: number; packages: InstalledPackage[]; usedMs: number };
+/** What an index entry says. */
+type StoredEntry = { name: string; bytes: number; packages: InstalledPackage[] };
+type Entry = StoredEntry & { digest: string; usedMs: number };
 
 /** A layer that was handed out this recently is about to be used. */
 const GRACE_MS = 60_000;
@@ -29,7 +31,7 @@ const MEBIBYTE = 1024 ** 2;
 
 /**
  * Layers on disk: `<dataDir>/layers/<name>` with an unguessable name, and `<dataDir>/layer-index/<digest>.json` that says
- * what it holds. A layer without its index entry does not exist. The entry's mtime is the last use.
+ * what it holds. A layer without a whole index entry does not exist. The entry's mtime is the last use.
  */
 export class LayerStore {
   readonly #dir: string;
@@ -112,8 +114,8 @@ export class LayerStore {
     const path = this.#entryPath(digest);
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) return null;
-    const stored = JSON.parse(readFileSync(path, "utf8")) as Omit<Entry, "digest" | "usedMs">;
-    return { ...stored, digest, usedMs: stat.mtimeMs };
+    const stored = parseEntry(readFileSync(path, "utf8"));
+    return stored === null ? null : { ...stored, digest, usedMs: stat.mtimeMs };
   }
 
   #layerOf({ name, packages }: { name: string; packages: InstalledPackage[] }): Layer {
@@ -122,6 +124,17 @@ export class LayerStore {
 
   #entryPath(digest: string): string {
     return join(this.#index, `${digest}.json`);
+  }
+}
+
+/** Null for what a power cut left of an entry. */
+function parseEntry(text: string): StoredEntry | null {
+  try {
+    const entry = JSON.parse(text) as Partial<StoredEntry> | null;
+    const isWhole = typeof entry?.name === "string" && typeof entry.bytes === "number" && Array.isArray(entry.packages);
+    return isWhole ? (entry as StoredEntry) : null;
+  } catch {
+    return null;
   }
 }
 
