@@ -1,5 +1,5 @@
 import { AppError } from "../../errors.ts";
-import type { Layer } from "../protocol.ts";
+import type { InstalledPackage, Layer } from "../protocol.ts";
 
 const MAX_PACKAGES = 5000;
 const MAX_TEXT = 200;
@@ -17,13 +17,14 @@ export function checkedLayer(said: unknown): Layer {
     packages.length > MAX_PACKAGES
   )
     throw new AppError("dependency_failed", "the executor does not say what it installed");
-  const found = packages.map((one: unknown) => (one ?? {}) as Record<string, unknown>);
-  return {
-    name,
-    path,
-    packages: found.map((one) => ({
-      name: String(one["name"]).slice(0, MAX_TEXT),
-      version: String(one["version"]).slice(0, MAX_TEXT),
-    })),
-  };
+  return { name, path, packages: packagesOf(packages) };
+}
+
+/** Packages as somebody lists them who is not to be trusted with the length of a text. */
+export function packagesOf(said: readonly unknown[]): InstalledPackage[] {
+  const found = said.map((one) => (one ?? {}) as Record<string, unknown>);
+  return found.map(({ name, version }) => ({
+    name: String(name).slice(0, MAX_TEXT),
+    version: String(version).slice(0, MAX_TEXT),
+  }));
 }

@@ -8,6 +8,7 @@ import { removeTree } from "../jail/remove-tree.ts";
 import type { ExecutionRequest, InstalledPackage, Layer, LayerRequest, Outcome, SandboxSpec } from "../protocol.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { INSTALL_PROGRAM, installEnvironment } from "./install-program.ts";
+import { packagesOf } from "./layer-answer.ts";
 import { layerArchive, restoreLayer } from "./layer-archive.ts";
 import { LayerStore } from "./layer-store.ts";
 import { indexRules } from "./package-index.ts";
@@ -124,7 +125,7 @@ export class Layers {
       createdAt: new Date().toISOString(),
     };
     const layer = await this.#d.sandboxes.once(spec, execution, async (journal, workspaceDir) =>
-      this.#store.add(digest, join(workspaceDir, "layer"), packagesOf(journal, timeoutMs), this.#d.buildBytes),
+      this.#store.add(digest, join(workspaceDir, "layer"), installedBy(journal, timeoutMs), this.#d.buildBytes),
     );
     const ms = Math.round(performance.now() - startedMs);
     this.#d.log.info("layer.built", { layer: digest, packages: layer.packages.length, ms });
@@ -149,7 +150,7 @@ export class Layers {
 }
 
 /** What the build's program returned. Throws `dependency_failed` when it did not succeed. */
-function packagesOf(journal: string, timeoutMs: number): InstalledPackage[] {
+function installedBy(journal: string, timeoutMs: number): InstalledPackage[] {
   const payload = (type: string): unknown => {
     const line = journal.split("\n").find((one) => one.split(" ", 2)[1] === type);
     return line === undefined ? null : JSON.parse(line.slice(line.indexOf(type) + type.length + 1));
@@ -160,10 +161,7 @@ function packagesOf(journal: string, timeoutMs: number): InstalledPackage[] {
   const result = payload("result") as { return_value?: { packages?: unknown; failure?: unknown } } | null;
   const { packages, failure } = result?.return_value ?? {};
   if (!Array.isArray(packages)) throw failed(typeof failure === "string" ? failure : "the installer said nothing");
-  return packages.map((one: Record<string, unknown>) => ({
-    name: String(one["name"]).slice(0, 200),
-    version: String(one["version"]).slice(0, 200),
-  }));
+  return packagesOf(packages);
 }
 
 function failed(message: string): AppError {
