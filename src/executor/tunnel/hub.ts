@@ -23,7 +23,8 @@ const SILENCE_S = 20;
 export class TunnelHub {
   readonly #log: Log;
   readonly #tunnels: Record<TunnelUse, Mux[]> = { sandbox: [], layers: [] };
-  #waiting: (() => void)[] = [];
+  /** What wakes the connections that wait for a tunnel: at most what the gateways let in. */
+  readonly #waiting = new Set<() => void>();
   readonly websocket: WebSocketHandler<TunnelSocket>;
 
   constructor(log: Log) {
@@ -60,8 +61,9 @@ export class TunnelHub {
       if (leftMs <= 0) return null;
       const news = Promise.withResolvers<void>();
       const timer = setTimeout(news.resolve, leftMs);
-      this.#waiting.push(news.resolve);
+      this.#waiting.add(news.resolve);
       await news.promise;
+      this.#waiting.delete(news.resolve);
       clearTimeout(timer);
     }
   }
@@ -71,9 +73,7 @@ export class TunnelHub {
     socket.data.mux = mux;
     this.#tunnels[socket.data.use].push(mux);
     this.#log.info("tunnel.opened", { use: socket.data.use });
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const go of waiting) go();
+    for (const wake of this.#waiting) wake();
   }
 
   #took(socket: Bun.ServerWebSocket<TunnelSocket>, message: string | Buffer): void {
