@@ -4,6 +4,7 @@ import type { Vitals } from "./http/health.ts";
 import type { Home } from "./home.ts";
 import type { Objects } from "./objects/objects.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
+import { within } from "./within.ts";
 
 export type VitalsDeps = {
   version: string;
@@ -66,14 +67,11 @@ function passed(name: string, found: string): Check {
 }
 
 async function check(name: string, look: () => Promise<Check[]>): Promise<Check[]> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new AppError("internal", `no answer in ${CHECK_MS / 1000} s`)), CHECK_MS);
   try {
-    return await Promise.race([look(), late.promise]);
+    const late = { name, ok: false, found: `no answer in ${CHECK_MS / 1000} s` };
+    return (await within(CHECK_MS, look())) ?? [late];
   } catch (error) {
     return [{ name, ok: false, found: error instanceof AppError ? error.message : "it failed" }];
-  } finally {
-    clearTimeout(timer);
   }
 }
 

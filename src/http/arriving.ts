@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { within } from "../within.ts";
 
 /** What a body must bring on average, after its first `patienceMs`: a slow phone's line does, a client that wants to tire does not. */
 const MIN_BYTES_PER_S = 8192;
@@ -11,15 +12,11 @@ function tooSlow(patienceMs: number): AppError {
 
 /** Waits for a small body, which is there at once or has `patienceMs`. `request_timeout`, `bad_request` when it was cut off. */
 export async function arrived(text: Promise<string>, patienceMs: number): Promise<string> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(tooSlow(patienceMs)), patienceMs);
-  try {
-    return await Promise.race([text, late.promise]);
-  } catch (error) {
-    throw error instanceof AppError ? error : cutOff(error);
-  } finally {
-    clearTimeout(timer);
-  }
+  const whole = await within(patienceMs, text).catch((error: unknown) => {
+    throw cutOff(error);
+  });
+  if (whole === undefined) throw tooSlow(patienceMs);
+  return whole;
 }
 
 /**

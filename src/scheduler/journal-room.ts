@@ -1,9 +1,9 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import type { Execution, ExecutionStore } from "../executions/execution.ts";
 import type { Executor, JournalName } from "../executor/protocol.ts";
 import type { Log } from "../log.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
+import { within } from "../within.ts";
 
 export type JournalRoomDeps = {
   executions: Pick<ExecutionStore, "liveAmong">;
@@ -53,7 +53,7 @@ export class JournalRoom {
     const waiting = [...executors];
     const work = async (): Promise<void> => {
       for (let executor = waiting.pop(); executor !== undefined; executor = waiting.pop())
-        await Promise.race([this.#make(executor), tooLong()]).catch((error: unknown) => this.#say(error));
+        await within(EXECUTOR_MS, this.#make(executor)).catch((error: unknown) => this.#say(error));
     };
     await Promise.all(Array.from({ length: EXECUTORS_AT_ONCE }, work));
   }
@@ -78,9 +78,4 @@ function checkedNames(told: unknown): JournalName[] {
   const names = (Array.isArray(told) ? told.slice(0, MAX_NAMES) : []) as Partial<JournalName>[];
   const isId = (id: unknown): boolean => typeof id === "string" && ID.test(id);
   return names.filter((name): name is JournalName => isId(name?.id) && isId(name?.sandboxId));
-}
-
-async function tooLong(): Promise<never> {
-  await delay(EXECUTOR_MS, undefined, { ref: false });
-  throw new AppError("executor_unavailable", "the executor takes too long to make room");
 }

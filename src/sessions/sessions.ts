@@ -1,4 +1,3 @@
-import { setTimeout } from "node:timers/promises";
 import type { Changes, Wakeups } from "../changes.ts";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
@@ -7,6 +6,7 @@ import { newSessionId } from "../id.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import type { Template, TemplateStore } from "../templates/template.ts";
 import type { EgressDecision } from "../executor/protocol.ts";
+import { within } from "../within.ts";
 import { deadlineOf, type LifetimeBounds } from "./deadline.ts";
 import { isInstalling, mergeDependencies } from "./dependencies.ts";
 import type { DependencyInstaller } from "./dependency-installer.ts";
@@ -120,7 +120,7 @@ export class Sessions {
       if (wait !== undefined)
         return { session: await this.settled(tenant, session.id, wait.waitMs, wait.signal), timing };
       if (template.warm_pool_size === 0) return { session, timing };
-      await Promise.race([made, setTimeout(WARM_MS)]);
+      await within(WARM_MS, made);
       return { session: await this.get(tenant, session.id), timing };
     } finally {
       this.#timings.delete(session.id);

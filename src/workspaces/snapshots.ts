@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import type { Executor, WorkspaceTree } from "../executor/protocol.ts";
 import type { Log } from "../log.ts";
@@ -7,6 +6,7 @@ import { latestVersion, storeVersion } from "../objects/versions.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
 import { type Session, type SessionStore } from "../sessions/session.ts";
+import { within } from "../within.ts";
 import { Recent } from "./recent.ts";
 import { FairTurns } from "./fair-turns.ts";
 import { storedName } from "./stored-name.ts";
@@ -114,10 +114,7 @@ export class Snapshots {
     const due = [...this.#sessions].filter(([, { timer }]) => timer !== null);
     for (const [, { timer }] of due) clearTimeout(timer ?? undefined);
     const running = [...this.#sessions.values()].flatMap(({ running, next }) => [running, next]);
-    const stored = Promise.allSettled([...running, ...due.map(([id]) => this.now(id))]);
-    const enough = new AbortController();
-    await Promise.race([stored, delay(waitMs, undefined, { signal: enough.signal }).catch(() => {})]);
-    enough.abort();
+    await within(waitMs, Promise.allSettled([...running, ...due.map(([id]) => this.now(id))]));
   }
 
   #queued(sessionId: string): Queued {

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
 import type { HttpExecutor } from "../../executor/client.ts";
@@ -7,6 +6,7 @@ import type { Log } from "../../log.ts";
 import { sameLayerRequest } from "../../sessions/dependencies.ts";
 import type { Session } from "../../sessions/session.ts";
 import type { Template } from "../../templates/template.ts";
+import { within } from "../../within.ts";
 import type { OpenTunnel, Provisioned, Provisioner } from "../provisioner.ts";
 import { sandboxSpec } from "../sandbox-spec.ts";
 import type { WarmPodStore } from "../warm-pod.ts";
@@ -211,10 +211,7 @@ export class KubernetesProvisioner implements Provisioner {
 const IMAGE =
   /^(?:[A-Za-z0-9.-]+(?::\d{1,5})?\/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+:[a-f0-9]{32,128})?$/;
 
-/** Ends the sandbox, if its executor can be reached. */
+/** Ends the sandbox, if its executor can be reached: its Pod goes all the same. */
 async function ended(executor: Executor, sessionId: string): Promise<void> {
-  const end = executor.deleteSandbox(sessionId, { deleteWorkspace: false }).catch(() => {});
-  const enough = new AbortController();
-  await Promise.race([end, delay(END_MS, undefined, { signal: enough.signal }).catch(() => {})]);
-  enough.abort();
+  await within(END_MS, executor.deleteSandbox(sessionId, { deleteWorkspace: false })).catch(() => {});
 }

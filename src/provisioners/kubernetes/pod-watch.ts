@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import { AppError } from "../../errors.ts";
 import type { Log } from "../../log.ts";
+import { within } from "../../within.ts";
 import { KubernetesError, type KubernetesClient } from "./client.ts";
 
 /** The server ends a watch after a time in this range, so that replicas do not come back all at once. */
@@ -25,6 +26,7 @@ export class PodWatch {
   readonly #client: KubernetesClient;
   readonly #selector: string;
   readonly #log: Log;
+  readonly #seen: Seen;
   readonly #pods = new Map<string, V1Pod>();
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #stopping = new AbortController();
@@ -35,14 +37,12 @@ export class PodWatch {
   #downSinceMs: number | null = null;
   #running: Promise<void> | null = null;
 
-  readonly #seen: Seen;
-
   /** `seen` hears of each change, with what was known before it; null: the Pod is gone. */
   constructor(client: KubernetesClient, selector: string, log: Log, seen: Seen = () => {}) {
     this.#client = client;
-    this.#seen = seen;
     this.#selector = selector;
     this.#log = log;
+    this.#seen = seen;
   }
 
   start(): void {
@@ -56,10 +56,7 @@ export class PodWatch {
 
   /** Resolves once there was a first list. Throws `executor_unavailable` when there is none within `waitMs`. */
   async synced(waitMs: number): Promise<void> {
-    const waited = new AbortController();
-    const enough = delay(waitMs, undefined, { signal: waited.signal }).catch(() => {});
-    await Promise.race([this.#synced.promise, enough]);
-    waited.abort();
+    await within(waitMs, this.#synced.promise);
     this.checkFresh();
   }
 

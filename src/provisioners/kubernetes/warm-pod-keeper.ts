@@ -1,6 +1,6 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { V1Pod } from "@kubernetes/client-node";
 import type { SandboxSpec } from "../../executor/protocol.ts";
+import { within } from "../../within.ts";
 import type { WarmPod } from "../warm-pod.ts";
 import { executorToken, newWarmName, WARM_POOL } from "./names.ts";
 import { podState } from "./pod-state.ts";
@@ -159,7 +159,7 @@ export class WarmPodKeeper {
   async close(): Promise<void> {
     clearTimeout(this.#refill);
     this.#closing.abort();
-    await Promise.race([Promise.allSettled(this.#filling.values()), delay(STALE_MS, undefined, { ref: false })]);
+    await within(STALE_MS, Promise.allSettled(this.#filling.values()));
   }
 }
 

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Connection } from "mysql2";
 import { Unreachable } from "./failure.ts";
+import { within } from "../../within.ts";
 
 type Open = () => Promise<Connection>;
 type Waiter = { take: (connection: Connection) => void; refuse: (error: unknown) => void };
@@ -90,7 +90,7 @@ export class Pool {
     const answer = new Promise<boolean>((resolve) => {
       connection.ping((error: unknown) => resolve(!error));
     });
-    return Promise.race([answer, delay(PING_MS, false, { ref: false })]);
+    return (await within(PING_MS, answer)) ?? false;
   }
 
   async #make(): Promise<Connection> {
