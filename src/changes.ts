@@ -91,10 +91,10 @@ export class Changes<T> {
 /** How the domain asks the scheduler to look at a row now instead of at the next resync. */
 export interface Wakeups {
   /**
-   * Resolves when one reconcile step for the session was done; a failed step is logged and taken up by the resync.
-   * `filesGo`: the files of a session that has ended need not be kept.
+   * Resolves when one reconcile step for the session was done. Never rejects: a failed step is logged and taken up by the
+   * resync. `filesGo`: the files of a session that has ended need not be kept.
    */
-  session(id: string, options?: { filesGo: boolean }): Promise<void>;
+  session(id: string, options?: { filesGo?: boolean }): Promise<void>;
   /** Starts an execution whose lease this process holds. */
   execution(execution: Execution): void;
   /** An execution that this process follows, which may be a moment ahead of its row. */

@@ -37,7 +37,14 @@ export type ReconcilerDeps = {
 /** Pause before an installation that the executor could not take is tried again. */
 const INSTALL_RETRY_MS = 2000;
 
-type StepOptions = { sandboxLost?: boolean; filesGo?: boolean; signal?: AbortSignal };
+export type StepOptions = {
+  /** Its sandbox is known to be gone: a running session gets a new one on the same workspace. */
+  sandboxLost?: boolean;
+  /** The files of a session that has ended need not be kept. */
+  filesGo?: boolean;
+  /** Ends the waiting for a sandbox. */
+  signal?: AbortSignal;
+};
 
 /** One level-triggered step: compares a session's row with its sandbox and brings the two together. Safe to repeat. */
 export class SessionReconciler {
@@ -47,10 +54,6 @@ export class SessionReconciler {
     this.#d = deps;
   }
 
-  /**
-   * `sandboxLost`: its sandbox is known to be gone, so a running session gets a new one on the same workspace. `filesGo`: the
-   * files of one that has ended need not be kept. The signal ends the waiting for a sandbox.
-   */
   async step(id: string, { sandboxLost = false, filesGo = false, signal }: StepOptions = {}): Promise<void> {
     const session = await this.#d.sessions.get(id);
     if (session === null) return;

@@ -11,7 +11,7 @@ import { ExecutionFollower, type FollowerDeps } from "./follow-execution.ts";
 import type { TemplateStore } from "../templates/template.ts";
 import { JournalRoom } from "./journal-room.ts";
 import { TunnelKeeper } from "./keep-tunnels.ts";
-import { SessionReconciler } from "./reconcile-session.ts";
+import { SessionReconciler, type StepOptions } from "./reconcile-session.ts";
 import { WarmPoolKeeper } from "./warm-pools.ts";
 import { within } from "../within.ts";
 
@@ -85,14 +85,14 @@ export class Scheduler implements Wakeups {
       ...deps,
       changes: deps.sessionChanges,
       began: (session) => void this.#tunnels.hold(session),
-      again: (id) => (this.#stopping.signal.aborted ? Promise.resolve() : this.#step(id, false)),
+      again: (id) => (this.#stopping.signal.aborted ? Promise.resolve() : this.#step(id)),
     });
     this.#journalRoom = new JournalRoom(deps);
     this.#tunnels = new TunnelKeeper(deps);
     this.#warmPools = new WarmPoolKeeper(deps.templates, deps.provisioner);
     this.#followerDeps = {
       ...deps,
-      reconcile: (id) => this.#step(id, true),
+      reconcile: (id) => this.#step(id, { sandboxLost: true }),
       ended: (execution) => {
         this.#journalRoom.ended(execution);
         deps.executionEnded(execution);
@@ -136,16 +136,23 @@ export class Scheduler implements Wakeups {
       log.warn("scheduler.not_handed_over", { error: reason, note: "others take the work when the leases end" });
   }
 
-  async session(id: string, { filesGo }: { filesGo: boolean } = { filesGo: false }): Promise<void> {
-    await this.#stopWaiting(id);
-    await this.#step(id, false, filesGo);
+  async session(id: string, options: Pick<StepOptions, "filesGo"> = {}): Promise<void> {
+    try {
+      await this.#stopWaiting(id);
+      await this.#step(id, options);
+      await this.#executionsEnded(id);
+    } catch (error) {
+      this.#d.log.warn("session.step_failed", { session_id: id, error });
+    }
+  }
+
+  /** Of a session that has ended, and of those executions that this process follows; for at most END_WAIT_MS. */
+  async #executionsEnded(id: string): Promise<void> {
     const row = await this.#d.sessions.get(id);
     if (row === null || isLive(row)) return;
-    const ends = [...this.#followed.values()]
-      .filter((one) => one.follower.execution.session_id === id)
-      .map((one) => one.done);
-    if (ends.length === 0) return;
-    await within(END_WAIT_MS, Promise.allSettled(ends));
+    const followed = [...this.#followed.values()].filter(({ follower }) => follower.execution.session_id === id);
+    const ends = followed.map(({ done }) => done);
+    if (ends.length > 0) await within(END_WAIT_MS, Promise.allSettled(ends));
   }
 
   execution(execution: Execution): void {
@@ -171,14 +178,14 @@ export class Scheduler implements Wakeups {
   }
 
   /** Steps of one session never overlap; a failed one is logged and found again by the resync. */
-  #step(id: string, sandboxLost: boolean, filesGo = false): Promise<void> {
+  #step(id: string, options: Omit<StepOptions, "signal"> = {}): Promise<void> {
     const { done: before, waiting } = this.#steps.get(id) ?? {
       done: Promise.resolve(),
       waiting: new AbortController(),
     };
     const { signal } = waiting;
     const done = before
-      .then(() => this.#reconciler.step(id, { sandboxLost, filesGo, signal }))
+      .then(() => this.#reconciler.step(id, { ...options, signal }))
       .catch((error: unknown) => this.#d.log.warn("session.step_failed", { session_id: id, error }))
       .finally(() => {
         if (this.#steps.get(id)?.done === done) this.#steps.delete(id);
@@ -208,7 +215,7 @@ export class Scheduler implements Wakeups {
   async #stepDue(now: string): Promise<void> {
     const due = (await this.#d.sessions.due(now, BATCH)).filter((id) => !this.#steps.has(id));
     // One may wait for an executor in a Pod, which is no reason for the sessions of others to do so.
-    await within(DUE_WAIT_MS, Promise.all(due.map((id) => this.#step(id, false))));
+    await within(DUE_WAIT_MS, Promise.all(due.map((id) => this.#step(id))));
   }
 
   async #adoptUnowned(now: string): Promise<void> {
@@ -232,7 +239,7 @@ export class Scheduler implements Wakeups {
       for (const id of ids) {
         const state = existing.get(id);
         existing.delete(id);
-        if (state !== "running" && !this.#steps.has(id)) void this.#step(id, true);
+        if (state !== "running" && !this.#steps.has(id)) void this.#step(id, { sandboxLost: true });
       }
       if (ids.length < BATCH) break;
       after = ids.at(-1) ?? after;
@@ -243,7 +250,7 @@ export class Scheduler implements Wakeups {
       this.#d.log.info("sandbox.orphan_released", { session_id: id });
       this.#d.corrected("orphan_released");
       if (row === null) await this.#d.provisioner.release(id, { deleteWorkspace: true });
-      else void this.#step(id, false);
+      else void this.#step(id);
     }
   }
 

@@ -15,6 +15,7 @@ import { SqlExecutionStore } from "../../src/stores/execution-store.ts";
 import { SqlKeyStore } from "../../src/stores/key-store.ts";
 import { SqlAuditStore } from "../../src/stores/audit-store.ts";
 import { SqlSessionStore } from "../../src/stores/session-store.ts";
+import type { Sql } from "../../src/stores/sql.ts";
 import { openSqlite } from "../../src/stores/sqlite.ts";
 import { SqlTemplateStore } from "../../src/stores/template-store.ts";
 import { Templates } from "../../src/templates/templates.ts";
@@ -45,6 +46,8 @@ export type ApiOptions = {
   change?: (deps: ServerDeps) => Partial<ServerDeps>;
   /** How long a program may stay without an end after its limit. */
   overdueMs?: number;
+  /** Changes the database that the stores are made on. */
+  sql?: (usual: Sql) => Sql;
   /** Changes what makes and finds the executor. */
   provisioner?: (usual: Provisioner) => Provisioner;
   /** Live sessions and executions that a tenant may have. */
@@ -70,7 +73,8 @@ const CONFIG: HttpConfig = {
 export async function startApi(options: ApiOptions = {}): Promise<Api> {
   const logged: LogLine[] = [];
   const log = createLog({ level: "info", format: "json", write: (line) => logged.push(JSON.parse(line) as LogLine) });
-  const sql = openSqlite(":memory:");
+  const opened = openSqlite(":memory:");
+  const sql = options.sql?.(opened) ?? opened;
   const clock = options.clock ?? systemClock;
   const stores = { sessions: new SqlSessionStore(sql), executions: new SqlExecutionStore(sql) };
   const templateStore = new SqlTemplateStore(sql);
