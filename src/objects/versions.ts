@@ -124,14 +124,14 @@ class Blobs {
       return entry;
     } catch (error) {
       if (!this.#takesChanges || !isChange(error)) throw error;
-      if (error.code === "file_not_found") return null;
+      if (GONE.has(error.code)) return null;
     }
     try {
       const changed = { ...entry, ...(await this.#objects.put(await this.#open(entry), { limitBytes: size })) };
       this.had.add(contentOf(changed));
       return changed;
     } catch (error) {
-      if (isChange(error) && error.code === "file_not_found") return null;
+      if (isChange(error) && GONE.has(error.code)) return null;
       throw error;
     }
   }
@@ -162,13 +162,9 @@ class Blobs {
   }
 }
 
-const CHANGES = new Set<string>([
-  "bad_request",
-  "body_too_large",
-  "file_not_found",
-  "file_conflict",
-  "range_not_satisfiable",
-]);
+/** What a path answers at which there is no file any more, but nothing, a directory or a link that leads out. */
+const GONE = new Set<string>(["file_not_found", "file_conflict", "invalid_path"]);
+const CHANGES = new Set<string>([...GONE, "bad_request", "body_too_large", "range_not_satisfiable"]);
 
 function isChange(error: unknown): error is AppError {
   return error instanceof AppError && CHANGES.has(error.code);

@@ -173,7 +173,9 @@ export class Snapshots {
     const { entries, directories, links } = tree;
     const enough = patience(entries);
     const open = async ({ path, size }: { path: string; size: number }): Promise<ReadableStream<Uint8Array>> => {
-      const range = size === 0 ? new Headers() : new Headers({ Range: `bytes=0-${size - 1}` });
+      // No range has none of a file, which may have grown meanwhile.
+      if (size === 0) return new Blob([]).stream();
+      const range = new Headers({ Range: `bytes=0-${size - 1}` });
       const { status, body } = await executor.readFile(session.id, path, "GET", range, enough);
       const isEmpty = status === 416 || body === null;
       if (body instanceof ReadableStream && isEmpty) await body.cancel();

@@ -188,6 +188,24 @@ describe("storing", () => {
     expect(await stored()).toMatchObject({ appended: "appended at first and more and more".slice(0, 26) });
   });
 
+  test("a file that was empty and grows, or turns into a directory or a link that leads out, keeps nothing from being stored", async () => {
+    for (const name of ["directory", "link", "same"]) write(name, `${name} at first`);
+    write("grown", "");
+    executor.hooks.tree = async () => fs.appendFileSync(join(executor.root, "grown"), "more");
+    executor.hooks.read = async (path) => {
+      if (path === "same") return;
+      fs.rmSync(join(executor.root, path), { force: true, recursive: true });
+      if (path === "directory") fs.mkdirSync(join(executor.root, path));
+      if (path === "link") fs.symlinkSync("/etc/passwd", join(executor.root, path));
+    };
+    const versions = replica();
+    await versions.store("s1");
+    expect(await stored()).toEqual({ grown: "", same: "same at first" });
+    executor.hooks = {};
+    await versions.store("s1");
+    expect(await stored()).toEqual({ grown: "more", same: "same at first" });
+  });
+
   test("a workspace that is larger than a version can be keeps the version before", async () => {
     const versions = replica();
     write("f", "kept");
