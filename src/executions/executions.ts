@@ -128,11 +128,21 @@ export class Executions {
     try {
       const executor = await this.#d.provisioner.executorOf(execution.session_id);
       await executor.cancel(id);
+      // Its journal has its end now, but whoever is to store that may have died.
+      this.#d.wakeups.execution(execution);
     } catch (error) {
-      if (!(error instanceof AppError) || error.code !== "execution_not_found") throw error;
+      if (!(await this.#isUnstarted(execution, error))) throw error;
       await this.#cancelUnstarted(id);
     }
     return this.ended(tenant, id, 10_000);
+  }
+
+  /** No executor has it yet, by what asking for it failed with. One that is given it later nonetheless is told (follower). */
+  async #isUnstarted({ tenant, session_id: sessionId }: Execution, error: unknown): Promise<boolean> {
+    if (!(error instanceof AppError)) return false;
+    if (error.code === "execution_not_found" || error.code === "session_not_found") return true;
+    if (error.code !== "executor_unavailable") return false;
+    return (await this.#d.sessions.get(tenant, sessionId)).status === "creating";
   }
 
   async #cancelUnstarted(id: string): Promise<void> {

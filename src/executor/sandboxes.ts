@@ -4,6 +4,7 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Turns } from "../turns.ts";
 import { AuditLogs } from "./egress/audit.ts";
+import { EarlyCancels } from "./early-cancels.ts";
 import { Egress } from "./egress/egress.ts";
 import { openWayOut } from "./egress/way-out.ts";
 import { Execution } from "./execution.ts";
@@ -42,6 +43,7 @@ export class Sandboxes {
   readonly audit: AuditLogs;
   /** Sandboxes that are nobody's yet. */
   readonly pools: WarmPools;
+  readonly #earlyCancels = new EarlyCancels();
   /** The sandbox that was made last. */
   #lastId: string | null = null;
   #closed = false;
@@ -237,8 +239,9 @@ export class Sandboxes {
 
   /** Its journal, retained for the caller before anything can end it. */
   #submit(execution: Execution, sandbox: Sandbox): JournalSource {
-    this.#live.set(execution.id, execution);
     const source = execution.journal.retain();
+    if (this.#earlyCancels.end(execution)) return source;
+    this.#live.set(execution.id, execution);
     sandbox.submit(execution);
     return source;
   }
@@ -256,12 +259,8 @@ export class Sandboxes {
 
   /** The journal of an execution, live or ended, retained for the caller. */
   journal(id: string): JournalSource {
-    const live = this.#live.get(id);
-    return (
-      live?.journal.retain() ??
-      this.#d.journals.open(id) ??
-      notFound("execution_not_found", `there is no execution ${id}`)
-    );
+    const found = this.#live.get(id)?.journal.retain() ?? this.#d.journals.open(id);
+    return found ?? notFound("execution_not_found", `there is no execution ${id}`);
   }
 
   /** What the record keeps of the output. */
@@ -269,11 +268,12 @@ export class Sandboxes {
     return collectOutput(this.journal(id), this.#d.outputLimitBytes);
   }
 
-  /** Resolves when no process of the execution is left. */
+  /** Resolves when no process of the execution is left. One that is not known is `execution_not_found`, and never starts. */
   async cancel(id: string): Promise<void> {
     const live = this.#live.get(id);
-    if (live === undefined) return this.journal(id).release();
-    await live.stop("cancelled");
+    if (live !== undefined) return live.stop("cancelled");
+    this.#earlyCancels.add(id);
+    this.journal(id).release();
   }
 
   /** Forgets an execution; a live one is cancelled first. Idempotent. */

@@ -104,15 +104,20 @@ export class ExecutionFollower {
     }
   }
 
+  /** Null when there is nothing to be run any more. */
   async #settledSession(): Promise<Session | null> {
-    for (;;) {
+    for (let hasWaited = false; ; hasWaited = true) {
       const news = this.#d.sessionChanges.wait(this.#execution.session_id, SESSION_RECHECK_MS, this.#signal);
       const session = await this.#d.sessions.get(this.#execution.session_id);
+      if (hasWaited && !(await this.#isLiveRow())) return null;
       if (session?.status !== "creating" || this.#signal.aborted) return session;
       await news;
-      const row = await this.#d.executions.get(this.#execution.id);
-      if (row === null || !isLive(row)) return null;
     }
+  }
+
+  async #isLiveRow(): Promise<boolean> {
+    const row = await this.#d.executions.get(this.#execution.id);
+    return row !== null && isLive(row);
   }
 
   /** One pass over the journal; true when it reached the end. */
@@ -127,7 +132,7 @@ export class ExecutionFollower {
     // Not before there is a journal: what was read of one that is lost is all that remains of it.
     this.#collector = new OutcomeCollector();
     for await (const batch of readJournal(stream)) {
-      this.#take(batch);
+      this.#take(batch, executor);
       if (this.#collector.outcome !== null) {
         await this.#finish(executor);
         return true;
@@ -142,7 +147,7 @@ export class ExecutionFollower {
     this.#mustEndTimer ??= setTimeout(() => this.#overdue.abort(), ms);
   }
 
-  #take(batch: JournalEntry[]): void {
+  #take(batch: JournalEntry[], executor: Executor): void {
     try {
       for (const entry of batch) this.#collector.add(entry);
     } catch (error) {
@@ -155,22 +160,27 @@ export class ExecutionFollower {
     }
     const startedAt = this.#collector.startedAt;
     if (this.#collector.outcome !== null || startedAt === null || this.#execution.status === "running") return;
-    this.#started(startedAt);
+    this.#started(startedAt, executor);
   }
 
   /** Tells this process at once, and the row unless the execution ends before that is worth the writing. */
-  #started(at: string): void {
+  #started(at: string, executor: Executor): void {
     this.#mustEnd();
     const fields = { status: "running", started_at: at, journaled: true } as const;
     Object.assign(this.#execution, fields);
     this.#d.executionChanges.notify(this.#execution.id, this.#execution);
-    const { executions, log } = this.#d;
-    const { id } = this.#execution;
     this.#storing = setTimeout(() => {
-      executions
-        .update(id, fields, ["pending"])
-        .catch((error: unknown) => log.warn("execution.start_not_stored", { execution_id: id, error }));
+      this.#storeStart(fields, executor).catch((error: unknown) =>
+        this.#d.log.warn("execution.start_not_stored", { execution_id: this.#execution.id, error }),
+      );
     }, STORE_START_AFTER_MS);
+  }
+
+  /** What was cancelled as not started, just when it was given to its executor, is ended there. */
+  async #storeStart(fields: ExecutionFields, executor: Executor): Promise<void> {
+    const { id } = this.#execution;
+    if (await this.#d.executions.update(id, fields, ["pending"])) return;
+    if (!(await this.#isLiveRow())) await executor.cancel(id);
   }
 
   async #finish(executor: Executor): Promise<void> {

@@ -79,6 +79,18 @@ describe.skipIf(mariaDbMissing !== null)(mariaDbMissing ?? "three replicas on on
     expect((await client.get(`/executions/${id}`)).body).toMatchObject({ status: "completed", stdout: COUNTED });
   }, 40_000);
 
+  test("the leader is killed: a cancellation elsewhere waits for no lease, and says that it is cancelled", async () => {
+    const leader = await replicas.start();
+    const client = new Client(leader.url);
+    const id = await client.submit(await client.session(), "import time\nprint('up', flush=True)\ntime.sleep(60)");
+    for await (const event of client.events(id)) if (event.type === "stdout") break;
+    leader.process.kill("SIGKILL");
+    await leader.process.exited;
+    const { status, body } = await new Client(stays.url).post(`/executions/${id}/cancel`);
+    expect([status, body["status"], body["stdout"]]).toEqual([200, "cancelled", "up\n"]);
+    expect((await new Client(third.url).post(`/executions/${id}/cancel`)).body).toEqual(body);
+  }, 40_000);
+
   test("what nobody reads is taken over too, and none of it runs twice", async () => {
     const leader = await replicas.start();
     const client = new Client(leader.url);

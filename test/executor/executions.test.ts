@@ -106,6 +106,17 @@ describe("endings", () => {
     expect(ran.stdout).toBe("go\n");
   });
 
+  test("what is cancelled before it comes never starts", async () => {
+    const id = executor.newId();
+    expect(await executor.client.cancel(id).catch((error: unknown) => error)).toMatchObject({
+      code: "execution_not_found",
+    });
+    const ran = await collect(await executor.start(id, sandbox, "touch was-started", { language: "shell" }));
+    expect(ran.outcome).toMatchObject({ status: "cancelled", reason: "cancelled", exit_code: null, started_at: null });
+    expect(ran.entries.map((entry) => entry.type)).toEqual(["status", "end"]);
+    expect((await executor.shell(sandbox, "ls was-started")).outcome.status).toBe("failed");
+  });
+
   test("over the memory limit: failed, and says memory; the sandbox lives on", async () => {
     const small = await executor.sandbox({
       limits: { cpuCores: 1, memoryBytes: 128 * 1024 ** 2, diskBytes: 1024 ** 3, maxProcesses: 64 },

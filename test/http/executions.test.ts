@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { AppError } from "../../src/errors.ts";
 import { startApi, type Api } from "./fixture.ts";
 
 let api: Api;
@@ -163,5 +164,44 @@ describe("reading and ending", () => {
     expect(first).toMatchObject({ status: 200, body: { status: "cancelled", reason: "cancelled", exit_code: null } });
     expect((await api.client.call("POST", `/executions/${id}/cancel`)).body).toEqual(first.body);
     expect((await api.client.post("/executions/none/cancel")).status).toBe(404);
+  });
+
+  test("cancel of what waits for its session's sandbox ends it, and it never runs", async () => {
+    const made = Promise.withResolvers<void>();
+    let isMade = false;
+    const slow = await startApi({
+      provisioner: (usual) => ({
+        ...usual,
+        ensure: (wanted) => made.promise.then(() => usual.ensure(wanted)),
+        executorOf: (id) =>
+          isMade
+            ? usual.executorOf(id)
+            : Promise.reject(new AppError("executor_unavailable", "the Pod does not run yet", { retryAfterS: 1 })),
+      }),
+    });
+    const waiting = (await slow.client.post("/sessions", { template_id: "python-basic" })).body["id"] as string;
+    const id = await slow.client.submit(waiting, 'out "x"');
+    const cancelled = await slow.client.post(`/executions/${id}/cancel`);
+    expect(cancelled).toMatchObject({ status: 200, body: { status: "cancelled", exit_code: null } });
+    isMade = true;
+    made.resolve();
+    const next = await slow.client.post(`/sessions/${waiting}/executions?wait=10`, code('out "next"'));
+    expect(next.body["stdout"]).toBe("next");
+    expect(slow.executor.requests.map((request) => request.code)).toEqual(['out "next"']);
+    expect((await slow.client.get(`/executions/${id}`)).body).toEqual(cancelled.body);
+    await slow.stop();
+  });
+
+  test("cancel of what is just on its way to its executor ends it there", async () => {
+    const sent = Promise.withResolvers<void>();
+    const slow = await startApi();
+    const execute = slow.executor.execute.bind(slow.executor);
+    slow.executor.execute = (...all) => sent.promise.then(() => execute(...all));
+    const id = await slow.client.submit(await slow.client.session(), "hang");
+    expect((await slow.client.post(`/executions/${id}/cancel`)).body["status"]).toBe("cancelled");
+    sent.resolve();
+    for (const end = performance.now() + 5000; slow.executor.journals.get(id)?.ended !== true; await Bun.sleep(5))
+      expect(performance.now()).toBeLessThan(end);
+    await slow.stop();
   });
 });
