@@ -56,6 +56,22 @@ export class Workspaces {
     return session;
   }
 
+  /**
+   * Runs `use` on the session. When that fails for want of a sandbox because the session has ended or was deleted meanwhile,
+   * it is what it is on such a session.
+   */
+  async #on<T>(tenant: string, sessionId: string, use: (session: Session) => Promise<T>): Promise<T> {
+    const session = await this.#settled(tenant, sessionId);
+    try {
+      return await use(session);
+    } catch (error) {
+      if (!isLive(session) || !isLoss(error)) throw error;
+      const now = await this.#d.sessions.get(tenant, sessionId);
+      if (isLive(now)) throw error;
+      return use(now);
+    }
+  }
+
   /** Who answers for the files as they are now. */
   async #sourceOf(session: Session): Promise<Pick<Executor, "listFiles" | "readFile">> {
     const { versions, objects } = this.#d;
@@ -76,6 +92,7 @@ export class Workspaces {
       } catch (error) {
         failure = error;
       }
+      if (!isLive(await this.#d.sessions.get(session.tenant, session.id))) break;
     }
     throw new AppError("executor_unavailable", "the session's sandbox is not there", {
       cause: failure,
@@ -84,30 +101,32 @@ export class Workspaces {
   }
 
   /** Runs `change` on the workspace of a live session, and stores what it did. */
-  async #change<T>(tenant: string, sessionId: string, change: (executor: Executor) => Promise<T>): Promise<T> {
-    const session = await this.#settled(tenant, sessionId);
-    if (!isLive(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
-    const changed = await change(await this.#executorOf(session));
-    await this.#d.versions?.store(sessionId).catch((error: unknown) => {
-      // No version of it can be kept, which the log says; an execution of the session is told nothing of it either.
-      if (!(error instanceof AppError && error.code === "body_too_large")) throw error;
+  #change<T>(tenant: string, sessionId: string, change: (executor: Executor) => Promise<T>): Promise<T> {
+    return this.#on(tenant, sessionId, async (session) => {
+      if (!isLive(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
+      const changed = await change(await this.#executorOf(session));
+      await this.#d.versions?.store(sessionId).catch((error: unknown) => {
+        // No version of it can be kept, which the log says; an execution of the session is told nothing of it either.
+        if (!(error instanceof AppError && error.code === "body_too_large")) throw error;
+      });
+      return changed;
     });
-    return changed;
   }
 
   /** What lies at `path`: the file itself, or a directory's entries (with `recursive` all below it), at most `limit`. */
-  async list(
+  list(
     tenant: string,
     sessionId: string,
     path: string,
     options: { recursive: boolean; limit: number },
   ): Promise<FileEntry[]> {
-    const session = await this.#settled(tenant, sessionId);
-    return (await this.#sourceOf(session)).listFiles(sessionId, path, options);
+    return this.#on(tenant, sessionId, async (session) =>
+      (await this.#sourceOf(session)).listFiles(sessionId, path, options),
+    );
   }
 
   /** The answer to the GET or HEAD with `headers`; status 416 is for the caller to turn into an error. */
-  async read(
+  read(
     tenant: string,
     sessionId: string,
     path: string,
@@ -115,16 +134,18 @@ export class Workspaces {
     headers: Headers,
     signal?: AbortSignal,
   ): Promise<FileRead> {
-    const session = await this.#settled(tenant, sessionId);
-    return (await this.#sourceOf(session)).readFile(sessionId, path, method, headers, signal);
+    return this.#on(tenant, sessionId, async (session) =>
+      (await this.#sourceOf(session)).readFile(sessionId, path, method, headers, signal),
+    );
   }
 
   /** A URL from which anybody can download the file as it is now. `not_implemented` where the object store gives none. */
   async presign(tenant: string, sessionId: string, path: string, contentDisposition: string): Promise<PresignedFile> {
-    const session = await this.#settled(tenant, sessionId);
-    if (!this.#d.objects.givesUrls)
-      throw new AppError("not_implemented", "this server's object store has no presigned URLs");
-    const { sha256, size } = await this.#stored(session, path);
+    const { sha256, size } = await this.#on(tenant, sessionId, (session) => {
+      if (!this.#d.objects.givesUrls)
+        throw new AppError("not_implemented", "this server's object store has no presigned URLs");
+      return this.#stored(session, path);
+    });
     // It stays for as long as the URL works, whatever becomes of the version that names it.
     await this.#d.objects.renew(sha256, Date.now() - this.#d.graceMs / 4);
     const expiresS = Math.max(1, Math.floor(Math.min(URL_MS, this.#d.graceMs / 2) / 1000));
@@ -181,4 +202,9 @@ export class Workspaces {
   async makeDirectory(tenant: string, sessionId: string, path: string): Promise<void> {
     await this.#change(tenant, sessionId, (executor) => executor.makeDirectory(sessionId, path));
   }
+}
+
+/** That the sandbox can't be reached or is not there. */
+function isLoss(error: unknown): boolean {
+  return error instanceof AppError && (error.code === "executor_unavailable" || error.code === "session_not_found");
 }

@@ -284,4 +284,23 @@ describe("reading", () => {
     expect((await api.client.raw("DELETE", `${files}/to`)).status).toBe(204);
     expect((await api.client.raw("DELETE", `${files}/to`)).status).toBe(404);
   });
+
+  test("a session that ends while its files are used is 404 or 409, and no executor that can't be reached", async () => {
+    const own = await startApi();
+    for (const [end, status, code] of [
+      ["DELETE", 404, "session_not_found"],
+      ["terminate", 409, "session_ended"],
+    ] as const) {
+      const id = await own.client.session();
+      const losing = async (): Promise<never> => {
+        if (end === "DELETE") await own.client.raw("DELETE", `/sessions/${id}`);
+        else await own.client.post(`/sessions/${id}/terminate`);
+        throw new AppError("executor_unavailable", "the executor can't be reached", { retryAfterS: 1 });
+      };
+      own.executor.writeFile = losing;
+      const answer = await own.client.raw("PUT", `/sessions/${id}/files/f`, "x");
+      expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([status, code]);
+    }
+    await own.stop();
+  });
 });
