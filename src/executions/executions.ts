@@ -132,12 +132,26 @@ export class Executions {
       this.#d.wakeups.execution(execution);
     } catch (error) {
       if (!(await this.#isUnstarted(execution, error))) throw error;
-      await this.#cancelUnstarted(id);
+      const isTold = error instanceof AppError && error.code === "execution_not_found";
+      if ((await this.#cancelUnstarted(id)) && !isTold) await this.#stopOvertaken(execution);
     }
     return this.ended(tenant, id, 10_000);
   }
 
-  /** No executor has it yet, by what asking for it failed with. One that is given it later nonetheless is told (follower). */
+  /**
+   * Its sandbox was made meanwhile, and it may be on its way there: the executor remembers. Where that can't be reached from
+   * here, the follower sees what has become of the row.
+   */
+  async #stopOvertaken({ id, tenant, session_id: sessionId }: Execution): Promise<void> {
+    try {
+      if ((await this.#d.sessions.get(tenant, sessionId)).status !== "running") return;
+      await (await this.#d.provisioner.executorOf(sessionId)).cancel(id);
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+    }
+  }
+
+  /** No executor has it yet, by what asking for it failed with. */
   async #isUnstarted({ tenant, session_id: sessionId }: Execution, error: unknown): Promise<boolean> {
     if (!(error instanceof AppError)) return false;
     if (error.code === "execution_not_found" || error.code === "session_not_found") return true;
@@ -145,7 +159,7 @@ export class Executions {
     return (await this.#d.sessions.get(tenant, sessionId)).status === "creating";
   }
 
-  async #cancelUnstarted(id: string): Promise<void> {
+  async #cancelUnstarted(id: string): Promise<boolean> {
     const fields = {
       status: "cancelled" as const,
       reason: "cancelled" as const,
@@ -153,9 +167,10 @@ export class Executions {
       completed_at: this.#d.clock.now().toISOString(),
       last_seq: 2,
     };
-    if (!(await this.#d.store.update(id, fields, ["pending"]))) return;
+    if (!(await this.#d.store.update(id, fields, ["pending"]))) return false;
     const ended = await this.#d.store.get(id);
     if (ended !== null) this.#d.changes.notify(id, ended);
+    return true;
   }
 
   /** The execution once it has ended, or as it is after `waitMs` or when `signal` aborts. */

@@ -204,4 +204,34 @@ describe("reading and ending", () => {
       expect(performance.now()).toBeLessThan(end);
     await slow.stop();
   });
+
+  test("cancel that finds the sandbox made meanwhile tells its executor", async () => {
+    let isMade = false;
+    const told: string[] = [];
+    const slow = await startApi({
+      provisioner: (usual) => ({
+        ...usual,
+        executorOf: (id) => {
+          if (isMade) return usual.executorOf(id);
+          isMade = true;
+          return Promise.reject(new AppError("session_not_found", "there is no Pod"));
+        },
+      }),
+    });
+    const inSession = await slow.client.session();
+    const sent = Promise.withResolvers<void>();
+    const execute = slow.executor.execute.bind(slow.executor);
+    slow.executor.execute = (...all) => sent.promise.then(() => execute(...all));
+    const cancel = slow.executor.cancel.bind(slow.executor);
+    slow.executor.cancel = (id) => {
+      told.push(id);
+      return cancel(id);
+    };
+    const id = await slow.client.submit(inSession, "hang");
+    isMade = false;
+    expect((await slow.client.post(`/executions/${id}/cancel`)).body["status"]).toBe("cancelled");
+    expect(told).toEqual([id]);
+    sent.resolve();
+    await slow.stop();
+  });
 });
