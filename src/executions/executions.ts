@@ -47,6 +47,8 @@ export type ExecutionsDeps = {
 
 /** How often a waiter looks at the row itself, for changes that another replica made. */
 const RECHECK_MS = 500;
+/** How long a cancelled execution may take to be stored as ended before the caller is answered all the same. */
+const CANCEL_WAIT_MS = 10_000;
 
 /** The operations on executions. Every method throws AppError; one of another tenant is `execution_not_found`. */
 export class Executions {
@@ -70,8 +72,8 @@ export class Executions {
     const { store, rules } = this.#d;
     const session = await this.#d.sessions.get(tenant, sessionId);
     checkEnvironment(input.env_vars);
-    const known = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
-    if (known !== null) return wait === undefined ? known : this.#ended(known, wait);
+    const known = await this.#known(sessionId, idempotencyKey);
+    if (known !== null) return this.#answer(known, wait);
     if (!isLiveSession(session)) throw new AppError("session_ended", `session ${sessionId} is ${session.status}`);
     if ((await store.countLive({ sessionId })) >= rules.maxLivePerSession)
       throw new AppError("queue_full", `session ${sessionId} has ${rules.maxLivePerSession} executions already`, {
@@ -85,14 +87,25 @@ export class Executions {
     try {
       await store.insert(execution, lease);
     } catch (error) {
-      const first = idempotencyKey === null ? null : await store.findByIdempotencyKey(sessionId, idempotencyKey);
+      const first = await this.#known(sessionId, idempotencyKey);
       if (first === null) throw error;
-      return wait === undefined ? first : this.#ended(first, wait);
+      return this.#answer(first, wait);
     }
-    const ended = wait === undefined ? execution : this.#ended({ ...execution }, wait);
+    // Asked for before the execution can begin, so that no news of it is missed.
+    const answered = this.#answer(execution, wait);
     this.#d.wakeups.execution(execution);
-    const [answer] = await Promise.all([ended, this.#d.sessions.touch(session)]);
+    const [answer] = await Promise.all([answered, this.#d.sessions.touch(session)]);
     return answer;
+  }
+
+  /** The execution that the key was first sent with; null when there is no key, or none was. */
+  async #known(sessionId: string, idempotencyKey: string | null): Promise<Execution | null> {
+    return idempotencyKey === null ? null : this.#d.store.findByIdempotencyKey(sessionId, idempotencyKey);
+  }
+
+  /** The execution at once, or with `wait` as `ended` gives it. */
+  #answer(execution: Execution, wait: Wait | undefined): Promise<Execution> {
+    return wait === undefined ? Promise.resolve(execution) : this.#ended(execution, wait);
   }
 
   async get(tenant: string, id: string): Promise<Execution> {
@@ -135,7 +148,7 @@ export class Executions {
       const isTold = error instanceof AppError && error.code === "execution_not_found";
       if ((await this.#cancelUnstarted(id)) && !isTold) await this.#stopOvertaken(execution);
     }
-    return this.ended(tenant, id, 10_000);
+    return this.ended(tenant, id, CANCEL_WAIT_MS);
   }
 
   /**
