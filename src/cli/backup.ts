@@ -4,7 +4,7 @@ import { ConfigError, loadConfig, takeFlags, type Config } from "../config.ts";
 import { snapshotSqlite } from "../stores/sqlite/snapshot.ts";
 import { VERSION } from "../version.ts";
 import { DATABASE, DESCRIPTION, KEPT_DIRECTORIES, writeArchive, type BackupDescription } from "./archive.ts";
-import { UsageError } from "./usage-error.ts";
+import { oneFile } from "./one-file.ts";
 
 const HELP = `sandbox backup: writes all that the service of this machine keeps into one file, also while it runs
 
@@ -25,9 +25,7 @@ export async function backupCommand(argv: string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const [file, ...more] = rest;
-  if (file === undefined || file.startsWith("-") || more.length > 0)
-    throw new UsageError("sandbox backup needs the name of one file; see sandbox backup --help");
+  const file = oneFile("backup", rest);
   const config = loadConfig(process.env, flags);
   const isWhole = await backup(config, databaseFile(config), resolve(file));
   if (config.s3 !== null)

@@ -13,7 +13,7 @@ import type { Sql } from "../stores/sql.ts";
 import { openSqlite } from "../stores/sqlite.ts";
 import { DATABASE, DESCRIPTION, KEPT_DIRECTORIES, readArchive, type BackupDescription } from "./archive.ts";
 import { databaseFile } from "./backup.ts";
-import { UsageError } from "./usage-error.ts";
+import { oneFile } from "./one-file.ts";
 
 const HELP = `sandbox restore: reads what sandbox backup has written into a new data directory
 
@@ -38,9 +38,7 @@ export async function restoreCommand(argv: string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const [file, ...more] = rest;
-  if (file === undefined || file.startsWith("-") || more.length > 0)
-    throw new UsageError("sandbox restore needs the name of one file; see sandbox restore --help");
+  const file = oneFile("restore", rest);
   if (!existsSync(file)) throw new ConfigError(`${file} is not there`);
   const config = loadConfig(process.env, flags);
   const database = databaseFile(config);
