@@ -23,6 +23,20 @@ afterEach(async () => {
 const COUNTING = "import time\nfor i in range(300):\n  print(i, flush=True)\n  time.sleep(0.01)";
 const COUNTED = Array.from({ length: 300 }, (_, i) => `${i}\n`).join("");
 
+/** A program that counts in a service of its own, and the first events that a reader has seen of it. */
+async function counting(dataDir: string) {
+  const server = await startServer({ dataDir });
+  const client = new Client(server.url);
+  const session = await client.session();
+  const execution = await client.submit(session, COUNTING);
+  const seen: StreamEvent[] = [];
+  for await (const event of client.events(execution)) {
+    seen.push(event);
+    if (seen.length === 20) break;
+  }
+  return { server, session, execution, seen };
+}
+
 async function firstOutput(client: Client, execution: string): Promise<void> {
   for await (const event of client.events(execution)) if (event.type === "stdout") return;
 }
@@ -87,15 +101,7 @@ describe("the machine loses its power in mid-run", () => {
     async (_name, damage) => {
       const dataDir = await newDataDir();
       dataDirs.push(dataDir);
-      const first = await startServer({ dataDir });
-      const before = new Client(first.url);
-      const session = await before.session();
-      const execution = await before.submit(session, COUNTING);
-      const seen: StreamEvent[] = [];
-      for await (const event of before.events(execution)) {
-        seen.push(event);
-        if (seen.length === 20) break;
-      }
+      const { server: first, session, execution } = await counting(dataDir);
       const executor = await first.executorPid();
       first.process.kill("SIGKILL");
       process.kill(executor, "SIGKILL");
@@ -123,15 +129,7 @@ describe("the control plane is killed in mid-run and started again", () => {
   test("the run goes on and not one byte is missing or doubled", async () => {
     const dataDir = await newDataDir();
     dataDirs.push(dataDir);
-    const first = await startServer({ dataDir });
-    const before = new Client(first.url);
-    const session = await before.session();
-    const execution = await before.submit(session, COUNTING);
-    const seen: StreamEvent[] = [];
-    for await (const event of before.events(execution)) {
-      seen.push(event);
-      if (seen.length === 20) break;
-    }
+    const { server: first, session, execution, seen } = await counting(dataDir);
     first.process.kill("SIGKILL");
     await first.process.exited;
     const second = await start({ dataDir });
