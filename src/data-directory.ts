@@ -1,4 +1,3 @@
-import { Database, SQLiteError } from "bun:sqlite";
 import {
   accessSync,
   chmodSync,
@@ -12,6 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "./config.ts";
+import { takeLock, type ProcessLock } from "./process-lock.ts";
 
 /** Longest path of a unix socket, in bytes (sun_path without its final NUL). */
 const MAX_SOCKET_PATH = 107;
@@ -96,34 +96,20 @@ function unusable(path: string, error: unknown): unknown {
   return new ConfigError(`DATA_DIR=${path} can't be written: ${reasons[code] ?? message}`);
 }
 
-/** The hold of one process on a data directory. The kernel lets go of it when the process ends in any way. */
-export type DataDirectoryLock = { release(): void };
-
-/**
- * Makes this process the one `serve` of the data directory. Throws ConfigError that names the process that has it.
- * The lock is SQLite's on an empty database: record locks that no child inherits and no crash leaves behind.
- */
-export function lockDataDirectory(directory: DataDirectory): DataDirectoryLock {
-  const { path } = directory;
-  const db = new Database(join(path, LOCK), { readwrite: true, create: true });
+/** Makes this process the one `serve` of the data directory. Throws ConfigError that names the process that has it. */
+export function lockDataDirectory({ path }: DataDirectory): ProcessLock {
+  let lock: ProcessLock | null = null;
   try {
-    db.run("PRAGMA locking_mode = EXCLUSIVE");
-    db.run("BEGIN EXCLUSIVE");
-    writeFileSync(join(path, PID), `${process.pid}\n`, { mode: 0o600 });
+    lock = takeLock(join(path, LOCK));
+    if (lock !== null) writeFileSync(join(path, PID), `${process.pid}\n`, { mode: 0o600 });
   } catch (error) {
-    db.close();
-    const isHeld = error instanceof SQLiteError && (error.code ?? "").startsWith("SQLITE_BUSY");
-    if (!isHeld) throw unusable(path, error);
-    throw new ConfigError(
-      `DATA_DIR=${path} is in use by another sandbox serve${holder(path)}: end it or choose another directory`,
-    );
+    lock?.release();
+    throw unusable(path, error);
   }
-  return {
-    release: () => {
-      if (db.inTransaction) db.run("ROLLBACK");
-      db.close();
-    },
-  };
+  if (lock !== null) return lock;
+  throw new ConfigError(
+    `DATA_DIR=${path} is in use by another sandbox serve${holder(path)}: end it or choose another directory`,
+  );
 }
 
 function holder(path: string): string {

@@ -39,7 +39,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "settings-limits": ["setting"],
   "settings-upkeep": ["setting"],
   config: ["setting", "settings"],
-  "data-directory": ["config"],
+  "process-lock": [],
+  "data-directory": ["config", "process-lock"],
   metrics: ["executions", "executor/protocol", "scheduler", "within"],
   "store-failures": ["errors", "stores/sql"],
   templates: [...BASE, "sessions", "executor/protocol"],
@@ -72,7 +73,7 @@ const ROOTS = new Set(["app", "home", "cli", "main", "build"]);
 /** Packages that only some may know, by the start of their name: the domain knows nothing of HTTP or SQL. */
 const PACKAGE_HOMES: Record<string, readonly string[]> = {
   elysia: ["http"],
-  "bun:sqlite": ["stores", "data-directory", "executor/lock"],
+  "bun:sqlite": ["stores", "process-lock"],
   mysql2: ["stores"],
   "@aws-sdk/": ["objects"],
   "@kubernetes/": ["provisioners/kubernetes"],

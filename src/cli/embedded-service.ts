@@ -5,9 +5,9 @@ import { startApp } from "../app.ts";
 import { loadConfig, type Config } from "../config.ts";
 import { HttpExecutor } from "../executor/client.ts";
 import { removeTree, removeTreeNow } from "../executor/jail/remove-tree.ts";
-import { takeExecutorLock } from "../executor/lock.ts";
 import { newKey } from "../keys/key.ts";
 import { createLog, type Log } from "../log.ts";
+import { takeLock } from "../process-lock.ts";
 
 /** A service of this process's own, on loopback and a free port, with a key that only this process knows. */
 export type EmbeddedService = {
@@ -81,7 +81,7 @@ async function executorEnded(dataDir: string): Promise<void> {
   const lock = join(dataDir, "executor/lock");
   const end = performance.now() + END_MS;
   while (existsSync(lock) && performance.now() < end) {
-    const taken = takeExecutorLock(lock);
+    const taken = takeLock(lock);
     taken?.release();
     if (taken !== null) return;
     await Bun.sleep(CHECK_MS);

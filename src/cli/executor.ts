@@ -7,12 +7,12 @@ import { installRuntime } from "../executor/install.ts";
 import { BwrapJail } from "../executor/jail/bwrap.ts";
 import { DirectJail } from "../executor/jail/direct.ts";
 import type { Jail } from "../executor/jail/jail.ts";
-import { takeExecutorLock, type ExecutorLock } from "../executor/lock.ts";
 import { LogFile } from "../executor/log-file.ts";
 import type { Listen } from "../executor/server.ts";
 import { NO_JAIL_EXIT, sayReady } from "../executor/spawn.ts";
 import { startExecutor, type StartedExecutor } from "../executor/start.ts";
 import { createLog, type Log } from "../log.ts";
+import { takeLock, type ProcessLock } from "../process-lock.ts";
 import { VERSION } from "../version.ts";
 
 const LOG_BYTES = 16 * 1024 * 1024;
@@ -139,10 +139,10 @@ function endOf(executor: StartedExecutor): Promise<string> {
 }
 
 /** The lock, also of an executor that ends meanwhile; null when another one takes requests. */
-async function lockOf(directory: DataDirectory): Promise<ExecutorLock | null> {
+async function lockOf(directory: DataDirectory): Promise<ProcessLock | null> {
   const end = performance.now() + LOCK_WAIT_MS;
   for (;;) {
-    const lock = takeExecutorLock(join(directory.executor, "lock"));
+    const lock = takeLock(join(directory.executor, "lock"));
     if (lock !== null || performance.now() > end || (await isServed(directory))) return lock;
     await Bun.sleep(LOCK_RETRY_MS);
   }

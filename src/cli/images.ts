@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { loadConfig, takeFlags } from "../config.ts";
 import { openDataDirectory, type DataDirectory } from "../data-directory.ts";
 import { clearRemovedImages, importImage, listImages, removeImage } from "../executor/images.ts";
-import { takeExecutorLock } from "../executor/lock.ts";
+import { takeLock } from "../process-lock.ts";
 
 const HELP = `sandbox images: root file systems that templates may name as image_url on this machine
 
@@ -50,7 +50,7 @@ export async function imagesCommand(argv: string[]): Promise<number> {
 
 /** At once when no executor runs; else the next one does it, since sandboxes may still use what was there. */
 async function clearUnused(directory: DataDirectory): Promise<void> {
-  const lock = takeExecutorLock(join(directory.executor, "lock"));
+  const lock = takeLock(join(directory.executor, "lock"));
   if (lock === null) return;
   try {
     await clearRemovedImages(directory.path);

@@ -3,7 +3,7 @@ import { dirname, join, resolve } from "node:path";
 import { ConfigError, loadConfig, takeFlags, type Config } from "../config.ts";
 import { lockDataDirectory, openDataDirectory } from "../data-directory.ts";
 import { LIVE_STATUSES as LIVE_EXECUTIONS } from "../executions/execution.ts";
-import { takeExecutorLock } from "../executor/lock.ts";
+import { takeLock } from "../process-lock.ts";
 import { lostFields } from "../scheduler/outcome.ts";
 import { deadlineOf } from "../sessions/deadline.ts";
 import { LIVE_STATUSES } from "../sessions/session.ts";
@@ -44,7 +44,7 @@ export async function restoreCommand(argv: string[]): Promise<number> {
   const database = databaseFile(config);
   const directory = openDataDirectory(config.dataDir);
   const lock = lockDataDirectory(directory);
-  const executorLock = takeExecutorLock(join(directory.executor, "lock"));
+  const executorLock = takeLock(join(directory.executor, "lock"));
   try {
     if (executorLock === null)
       throw new ConfigError(`DATA_DIR=${directory.path} is in use by an executor: end it or choose another directory`);

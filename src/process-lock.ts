@@ -1,13 +1,13 @@
 import { Database, SQLiteError } from "bun:sqlite";
 
-/** The hold of one process on a data directory's executor. The kernel lets go of it when the process ends in any way. */
-export type ExecutorLock = { release(): void };
+/** The hold of one process on a file. The kernel lets go of it when the process ends in any way. */
+export type ProcessLock = { release(): void };
 
 /**
- * Takes the lock; null when another process has it.
- * The lock is SQLite's on an empty database: record locks that no child inherits and no crash leaves behind.
+ * Takes the lock of a file, which is made if it is missing; null when another process has it. The lock is SQLite's on an
+ * empty database: record locks that no child inherits and no crash leaves behind.
  */
-export function takeExecutorLock(path: string): ExecutorLock | null {
+export function takeLock(path: string): ProcessLock | null {
   const db = new Database(path, { readwrite: true, create: true });
   try {
     db.run("PRAGMA locking_mode = EXCLUSIVE");
