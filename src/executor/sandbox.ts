@@ -5,7 +5,7 @@ import { proxyVariables, type WayOut } from "./egress/egress.ts";
 import type { Execution, ExecutionHost } from "./execution.ts";
 import { InitLink } from "./init-link.ts";
 import { encodeFrame, FrameError, FrameType, parseExit, parseStartFailed, type Frame } from "./init/frames.ts";
-import type { Jail, JailedInit, SandboxLimit } from "./jail/jail.ts";
+import type { Jail, JailedInit, JailEvents, SandboxLimit } from "./jail/jail.ts";
 import { launchPlan, zygoteCommand, type LaunchPlan } from "./languages/launch.ts";
 import type { Verdict } from "./outcome.ts";
 import type { Artifact, EgressDecision, SandboxLimits, SandboxSpec, SandboxState } from "./protocol.ts";
@@ -53,7 +53,10 @@ export class Sandbox implements ExecutionHost {
     const startedMs = performance.now();
     let sandbox: Sandbox | null = null;
     const egress = await deps.openEgress(id, spec, (decision) => deps.audited(sandbox?.state.id ?? id, decision));
-    const events = { limitPassed: (limit: SandboxLimit) => sandbox?.limitPassed(limit) };
+    const events: JailEvents = {
+      limitPassed: (limit) => sandbox?.limitPassed(limit),
+      lookFailed: (error) => deps.log.error("sandbox.look_failed", { error }),
+    };
     const jailed = await deps.jail.start(id, spec, events, egress?.dir ?? undefined).catch(async (error: unknown) => {
       await egress?.close();
       throw error;

@@ -6,6 +6,7 @@ import type { SandboxLimits } from "../protocol.ts";
 import type { SandboxCgroup } from "./cgroups.ts";
 import { DiskMeter } from "./disk-meter.ts";
 import type { JailedInit, JailEvents } from "./jail.ts";
+import { killIfThere } from "./proc.ts";
 import { activityOf, childrenOf, descendants, isAlive } from "./process-tree.ts";
 import type { Uids } from "./uids.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -22,7 +23,7 @@ export type Jailed = {
 };
 
 /** How long control groups may keep members after their processes were killed, in milliseconds. */
-export const GROUP_EMPTY_MS = 5000;
+const GROUP_EMPTY_MS = 5000;
 
 /** The init of one sandbox in a bubblewrap jail: a spawned bwrap, whose one child is process 1 of the sandbox. */
 export class BwrapInit implements JailedInit {
@@ -76,6 +77,7 @@ export class BwrapInit implements JailedInit {
       activity: () => (cgroup === null ? activityOf(pid) : cgroup.cpuUs()),
       countedFrom: cgroup === null ? pid : null,
       passed: (limit) => events.limitPassed(limit),
+      failed: (error) => events.lookFailed(error),
       overrun: () => this.kill(),
     });
   }
@@ -154,17 +156,9 @@ export class BwrapInit implements JailedInit {
   }
 }
 
-/** Looks at once, then ever less often, for a bounded time. */
-async function pollUntil(isDone: () => boolean): Promise<void> {
+/** Looks at once, then ever less often, for at most GROUP_EMPTY_MS. */
+export async function pollUntil(isDone: () => boolean): Promise<void> {
   const end = performance.now() + GROUP_EMPTY_MS;
   for (let pauseMs = 1; !isDone() && performance.now() < end; pauseMs = Math.min(pauseMs * 2, 50))
     await Bun.sleep(pauseMs);
-}
-
-function killIfThere(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended by itself.
-  }
 }

@@ -7,7 +7,7 @@ import { JAIL_PATHS } from "../languages/launch.ts";
 import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
 import { prepareRuntime, type RuntimeFiles } from "../runtime.ts";
 import { bwrapArguments } from "./bwrap-arguments.ts";
-import { BwrapInit, GROUP_EMPTY_MS } from "./bwrap-init.ts";
+import { BwrapInit, pollUntil } from "./bwrap-init.ts";
 import { findCgroups, type CgroupRoots } from "./cgroup-roots.ts";
 import { clearGroups, groupParents, SandboxCgroup } from "./cgroups.ts";
 import { hostChecks, inspectHost, limitChecks, type Host } from "./host.ts";
@@ -162,7 +162,8 @@ export class BwrapJail implements Jail {
     await clearRemovedImages(this.#dataDir);
     const record = join(this.#dataDir, "executor/cgroups");
     const parents = groupParents(this.#cgroups, this.#groupName);
-    await untilCleared([...new Set([...readLines(record), ...parents])]);
+    const known = [...new Set([...readLines(record), ...parents])];
+    await pollUntil(() => clearGroups(known));
     mkdirSync(join(this.#dataDir, "executor"), { recursive: true, mode: 0o700 });
     writeFileSync(record, parents.join("\n"), { mode: 0o600 });
   }
@@ -191,7 +192,7 @@ export class BwrapJail implements Jail {
   /** Checks of a sandbox that was really made. Throws when one is not ok: nothing may run then. */
   async #probe(): Promise<Check[]> {
     await removeTree(this.#workspaceDir(PROBE));
-    const init = await this.start(PROBE, PROBE_SPEC, { limitPassed: () => {} });
+    const init = await this.start(PROBE, PROBE_SPEC, { limitPassed: () => {}, lookFailed: () => {} });
     const timer = setTimeout(() => init.kill(), PROBE_MS);
     try {
       if (!(await saysSomething(init.stdout))) throw new Error(explain(await new Response(init.stderr).text()));
@@ -231,13 +232,6 @@ function removeEmpty(dir: string): void {
   } catch {
     // It was not made, or is not empty and so not new.
   }
-}
-
-/** Kills what is left in the groups until the kernel lets go of them. */
-async function untilCleared(parents: readonly string[]): Promise<void> {
-  const end = performance.now() + GROUP_EMPTY_MS;
-  for (let pauseMs = 1; !clearGroups(parents) && performance.now() < end; pauseMs = Math.min(pauseMs * 2, 50))
-    await Bun.sleep(pauseMs);
 }
 
 /** Interpreters inside: those of the image, or the host's own. */

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { join } from "node:path";
 import type { SandboxLimits } from "../protocol.ts";
 import { membersOf, NEEDED, type CgroupRoots } from "./cgroup-roots.ts";
+import { killIfThere } from "./proc.ts";
 
 /** Microseconds of a CPU quota's period, the kernel's default. */
 const CPU_PERIOD_US = 100_000;
@@ -110,13 +111,7 @@ export class SandboxCgroup {
 function killMembers(path: string): void {
   const all = join(path, "cgroup.kill");
   if (existsSync(all)) return writeIfThere(all, "1");
-  for (const pid of membersOf(path)) {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
-  }
+  for (const pid of membersOf(path)) killIfThere(pid);
 }
 
 function writeIfThere(path: string, text: string): void {

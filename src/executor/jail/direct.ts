@@ -166,6 +166,7 @@ function directInit(
     activity,
     countedFrom: child.pid,
     passed: (limit) => events.limitPassed(limit),
+    failed: (error) => events.lookFailed(error),
     overrun: kill,
   });
   const exited = child.exited.then(async (code) => {

@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { readlinkSync, statSync, type Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
+import { contents, namesIn } from "./proc.ts";
 
 /** A file by its inode, and the space that it takes. */
 export type HeldFile = { ino: number; bytes: number };
@@ -32,18 +33,21 @@ export function memoryFileBytes(pids: readonly number[]): number {
   for (const pid of pids)
     for (const fd of namesIn(`/proc/${pid}/fd`)) {
       const path = `/proc/${pid}/fd/${fd}`;
-      if (!targetOf(path).startsWith("/memfd:")) continue;
-      const stats = statSync(path, { throwIfNoEntry: false });
-      if (stats !== undefined) bytes.set(`${stats.dev}:${stats.ino}`, stats.blocks * 512);
+      const stats = targetOf(path).startsWith("/memfd:") ? opened(path) : null;
+      if (stats !== null) bytes.set(`${stats.dev}:${stats.ino}`, stats.blocks * 512);
     }
   return bytes.values().reduce((sum, one) => sum + one, 0);
 }
 
 function openedFile(path: string, dev: number): HeldFile | null {
-  if (!targetOf(path).endsWith(DELETED)) return null;
+  const stats = targetOf(path).endsWith(DELETED) ? opened(path) : null;
+  return stats?.dev === dev && stats.nlink === 0 ? { ino: stats.ino, bytes: stats.blocks * 512 } : null;
+}
+
+/** What a descriptor is open on. Null when it is closed or its process has ended meanwhile, which is more than one error. */
+function opened(path: string): Stats | null {
   try {
-    const stats = statSync(path);
-    return stats.dev === dev && stats.nlink === 0 ? { ino: stats.ino, bytes: stats.blocks * 512 } : null;
+    return statSync(path);
   } catch {
     return null;
   }
@@ -69,22 +73,6 @@ function hex(number: number): string {
 function targetOf(path: string): string {
   try {
     return readlinkSync(path);
-  } catch {
-    return "";
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function contents(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
   } catch {
     return "";
   }

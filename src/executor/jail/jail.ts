@@ -31,6 +31,8 @@ export type SandboxLimit = "memory" | "disk" | "processes";
 export type JailEvents = {
   /** A watchdog found a limit passed. The sandbox ends every running execution for it. May come again. */
   limitPassed(limit: SandboxLimit): void;
+  /** A watchdog's look failed, which is a fault of this program; it looks again. May come again. */
+  lookFailed(error: unknown): void;
 };
 
 /** The started init and what the executor needs of its jail. */

@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync, statfsSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { memoryFileBytes } from "./held-files.ts";
+import { contents, killIfThere, namesIn } from "./proc.ts";
 
 /** Where a sandbox may have file systems whose content is memory. */
 const MEMORY_DIRECTORIES = ["/tmp", "/dev/shm"];
@@ -32,17 +33,9 @@ export function killTree(root: number): void {
   for (let round = 0; round < MAX_KILL_ROUNDS; round++) {
     const pids = descendants(root).filter(isAlive);
     if (pids.length === 0) break;
-    for (const pid of pids) kill(pid);
+    for (const pid of pids) killIfThere(pid);
   }
-  kill(root);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended.
-  }
+  killIfThere(root);
 }
 
 /** Pids of the children of a process, of all its threads. */
@@ -103,11 +96,7 @@ function usedBytes(pid: number | undefined, path: string): number {
 }
 
 function tasksOf(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/task`);
-  } catch {
-    return [];
-  }
+  return namesIn(`/proc/${pid}/task`);
 }
 
 function residentBytes(pid: number): number {
@@ -118,12 +107,4 @@ function anonymousBytes(pid: number): number {
   const rollup = contents(`/proc/${pid}/smaps_rollup`);
   const kilobytes = /^Pss_Anon:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? /^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1];
   return kilobytes === undefined ? residentBytes(pid) : Number(kilobytes) * 1024;
-}
-
-function contents(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

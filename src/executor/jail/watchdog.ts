@@ -12,6 +12,8 @@ export type WatchdogOptions = {
   /** Root of the sandbox's processes when no control group counts them and their memory; else null. */
   countedFrom: number | null;
   passed(limit: SandboxLimit): void;
+  /** A look failed, by a fault of this program. */
+  failed(error: unknown): void;
   /** A limit is passed again and again although executions were ended: the sandbox itself must end. */
   overrun(limit: SandboxLimit): void;
 };
@@ -65,21 +67,33 @@ export class Watchdog {
     this.#timer.unref();
   }
 
+  /** After a look that failed there is another one: nothing else holds these limits. */
   async #look(): Promise<void> {
+    let pauseMs = this.#activeMs;
+    this.#isLooking = true;
+    try {
+      pauseMs = await this.#lookOnce();
+    } catch (error) {
+      this.#o.failed(error);
+    }
+    this.#isLooking = false;
+    this.#schedule(pauseMs);
+  }
+
+  /** Returns the milliseconds until the next look. */
+  async #lookOnce(): Promise<number> {
     const activity = this.#o.activity();
     const isActive = activity !== this.#lastActivity;
     this.#lastActivity = activity;
-    this.#isLooking = true;
     if (isActive && this.#o.countedFrom !== null) this.#lookAtProcesses(this.#o.countedFrom);
     if (activity !== this.#scannedActivity && performance.now() >= this.#diskDueMs && this.#o.disk.couldBeOver()) {
       this.#scannedActivity = activity;
       const passed = await this.#diskPassed();
       if (passed !== "settling") this.#note(["disk"], passed);
     }
-    this.#isLooking = false;
-    if (isActive) this.#schedule(this.#activeMs);
-    else if (activity === this.#scannedActivity) this.#schedule(IDLE_MS);
-    else this.#schedule(Math.min(IDLE_MS, Math.max(this.#activeMs, this.#diskDueMs - performance.now())));
+    if (isActive) return this.#activeMs;
+    if (activity === this.#scannedActivity) return IDLE_MS;
+    return Math.min(IDLE_MS, Math.max(this.#activeMs, this.#diskDueMs - performance.now()));
   }
 
   #note(looked: SandboxLimit[], passed: SandboxLimit | null, isFar = false): void {

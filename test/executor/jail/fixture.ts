@@ -53,6 +53,9 @@ export class TestJail {
         passed.push(limit);
         first.resolve(limit);
       },
+      lookFailed: (error) => {
+        throw error;
+      },
     });
     const sandbox = new TestSandbox(init, first.promise, passed);
     this.#sandboxes.push(sandbox);
