@@ -30,6 +30,11 @@ who runs sandbox serve.
 /** In the data directory, so that all of it can be put into place by renaming. */
 const ASIDE = "restoring";
 const BATCH = 100;
+const LOST = {
+  status: "crashed",
+  reason: "executor_lost",
+  error_message: "the service was restored from a backup that was made meanwhile",
+} as const;
 
 /** `sandbox restore`. Throws ConfigError and UsageError, and then leaves the data directory as it was. */
 export async function restoreCommand(argv: string[]): Promise<number> {
@@ -118,9 +123,7 @@ async function settle(sql: Sql, config: Config): Promise<void> {
     for (const { id } of live) {
       const execution = await executions.get(id);
       if (execution === null) continue;
-      const message = "the service was restored from a backup that was made meanwhile";
-      const fields = lostFields(execution, "crashed", "executor_lost", message, now, 1);
-      await executions.update(id, fields, LIVE_EXECUTIONS);
+      await executions.update(id, lostFields(execution, LOST, now), LIVE_EXECUTIONS);
     }
   }
 }

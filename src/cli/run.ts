@@ -16,6 +16,9 @@ import { UsageError } from "./usage-error.ts";
 /** What is to run, read in full before anything is started for it. */
 type Program = { code: string; language: string; stdin: string; uploads: Bun.BunFile[] };
 
+/** One run: what of whom, where what comes of it is shown, and the wish that it ends. */
+type Run = { client: RunClient; options: RunOptions; program: Program; output: RunOutput; stop: AbortSignal };
+
 type Service = { url: string; key: string | undefined; stop(): Promise<void>; abandon(): void };
 
 const STARTING_CHECK_MS = 500;
@@ -37,7 +40,7 @@ export async function runCommand(argv: string[]): Promise<number> {
     const service = await serviceFor(options);
     interruption.leaveBehind = () => service.abandon();
     try {
-      return await runOn(new RunClient(service.url, service.key), options, program, output, stop);
+      return await runOn({ client: new RunClient(service.url, service.key), options, program, output, stop });
     } finally {
       await service.stop();
     }
@@ -74,33 +77,23 @@ async function serviceFor(options: RunOptions): Promise<Service> {
   return { url: options.server, key, stop: () => Promise.resolve(), abandon: () => {} };
 }
 
-async function runOn(
-  client: RunClient,
-  options: RunOptions,
-  program: Program,
-  output: RunOutput,
-  stop: AbortSignal,
-): Promise<number> {
-  if (options.session !== null) return runIn(client, options.session, options, program, output, stop);
+/** In the session that was named, or one of its own. Returns the exit code. */
+async function runOn(run: Run): Promise<number> {
+  const { client, options, output } = run;
+  if (options.session !== null) return runIn(run, options.session);
   // Its id is chosen here, so that it can be deleted also when the answer to its creation never comes.
   const session = newSessionId(new Date());
   try {
-    await openSession(client, session, options, program.language, stop);
-    return await runIn(client, session, options, program, output, stop);
+    await openSession(run, session);
+    return await runIn(run, session);
   } finally {
     if (options.keep) await output.say(`session ${session} is kept`);
+    // Whatever becomes of that, the run has its exit code; a session that nobody uses ends by itself.
     else await client.json("DELETE", `/sessions/${session}`).catch(() => {});
   }
 }
 
-async function runIn(
-  client: RunClient,
-  session: string,
-  options: RunOptions,
-  program: Program,
-  output: RunOutput,
-  stop: AbortSignal,
-): Promise<number> {
+async function runIn({ client, options, program, output, stop }: Run, session: string): Promise<number> {
   for (const [index, file] of program.uploads.entries())
     await client.upload(session, basename(options.uploads[index] ?? ""), file, stop);
   stop.throwIfAborted();
@@ -118,14 +111,8 @@ async function runIn(
   return fetched || exitCode !== 0 ? exitCode : 1;
 }
 
-async function openSession(
-  client: RunClient,
-  id: string,
-  options: RunOptions,
-  language: string,
-  stop: AbortSignal,
-): Promise<void> {
-  const template = options.template ?? (language.endsWith("script") ? "nodejs-basic" : "python-basic");
+async function openSession({ client, options, program, stop }: Run, id: string): Promise<void> {
+  const template = options.template ?? (program.language.endsWith("script") ? "nodejs-basic" : "python-basic");
   const fields = { id, template_id: template };
   let session = await client.json<SessionView>("POST", "/sessions?wait=60", fields, stop);
   while (session.status === "creating") {

@@ -199,10 +199,11 @@ export class ExecutionFollower {
   }
 
   #endWithSession(session: Session): Promise<void> {
-    const now = this.#d.clock.now();
     const failed = session.status === "failed";
     const message = failed ? `the session failed: ${session.error_message ?? "unknown cause"}` : "the session ended";
-    return this.#store(lostFields(this.#execution, failed ? "failed" : "cancelled", "session_ended", message, now, 1));
+    const status = failed ? "failed" : "cancelled";
+    const end = { status, reason: "session_ended", error_message: message } as const;
+    return this.#store(lostFields(this.#execution, end, this.#d.clock.now()));
   }
 
   /** Decides after a failed pass: true when the execution has been ended, false to try again. */
@@ -222,19 +223,12 @@ export class ExecutionFollower {
     }
     const isBroken = error instanceof JournalFault || this.#overdue.signal.aborted;
     if (!isBroken && (code === "executor_unavailable" || code === "internal") && this.#withinGrace()) return false;
-    const now = this.#d.clock.now();
     const isRefusal = error instanceof AppError && (error.status < 500 || code === "disk_full");
-    const refused = !this.#accepted && isRefusal && code !== "session_not_found";
-    const fields = refused
-      ? lostFields(this.#execution, "failed", "start_failed", message, now, 1)
-      : lostFields(
-          this.#execution,
-          "crashed",
-          "executor_lost",
-          await this.#whyLost(error),
-          now,
-          this.#furthest.lastSeq,
-        );
+    const end =
+      !this.#accepted && isRefusal && code !== "session_not_found"
+        ? ({ status: "failed", reason: "start_failed", error_message: message } as const)
+        : ({ status: "crashed", reason: "executor_lost", error_message: await this.#whyLost(error) } as const);
+    const fields = lostFields(this.#execution, end, this.#d.clock.now(), this.#furthest.lastSeq);
     await this.#store({ ...fields, ...this.#furthest.beginning() });
     return true;
   }

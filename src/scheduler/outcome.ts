@@ -102,19 +102,18 @@ export class OutcomeCollector {
   }
 }
 
-/** The record's fields of an execution that no executor can tell about any more. No exit code is made up. */
+/**
+ * The record's fields of an execution that no executor can tell about any more. No exit code is made up. `lastSeq`: the last
+ * entry that was read of its journal; `pending`, unless more was.
+ */
 export function lostFields(
   execution: Execution,
-  status: TerminalStatus,
-  reason: EndReason,
-  message: string,
+  end: { status: TerminalStatus; reason: EndReason; error_message: string },
   now: Date,
-  lastSeq: number,
+  lastSeq = 1,
 ): ExecutionFields {
   return {
-    status,
-    reason,
-    error_message: message,
+    ...end,
     exit_code: null,
     execution_time: execution.started_at === null ? null : (now.getTime() - Date.parse(execution.started_at)) / 1000,
     started_at: execution.started_at,
