@@ -42,6 +42,7 @@ export class EgressProxy {
     this.#options = options;
   }
 
+  /** Serves connections to a unix socket. Throws what the bind threw. */
   async listen(path: string): Promise<void> {
     const server = createServer({ allowHalfOpen: true }, (client) => this.accept(client));
     server.maxConnections = MAX_CONNECTIONS;
@@ -52,10 +53,11 @@ export class EgressProxy {
     this.#server = server;
   }
 
+  /** Ends every connection, and the listener where there is one. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    const closed = Promise.withResolvers<void>();
     if (this.#server === null) return;
+    const closed = Promise.withResolvers<void>();
     this.#server.close(() => closed.resolve());
     await closed.promise;
   }
@@ -87,7 +89,7 @@ export class EgressProxy {
 
   async #serve(client: ProxyClient, head: RequestHead | BadRequest, rest: Buffer): Promise<void> {
     if (head.kind === "bad") {
-      this.#decide("?", null, null, false, head.message);
+      this.#decide("?", null, null, head.message);
       return refuse(client, head.status, head.message);
     }
     const method = head.kind === "connect" ? "CONNECT" : (head.head.split(" ", 1)[0] ?? "?");
@@ -120,47 +122,37 @@ export class EgressProxy {
     const { allow, resolve = addressesOf, trusted } = this.#options;
     if (!allow.permitsTarget(target)) {
       const reason = allow.bars(target) ? "the address is private or special" : "not in the allow list";
-      this.#decide(method, target, null, false, reason);
-      return null;
+      return this.#decide(method, target, null, reason);
     }
-    if (target.host.kind === "ip") {
-      this.#decide(method, target, target.host.address, true, "listed address");
-      return target.host.address;
-    }
-    if (this.#lookups >= MAX_LOOKUPS) {
-      this.#decide(method, target, null, false, "too many names are looked up already");
-      return null;
-    }
+    if (target.host.kind === "ip") return this.#decide(method, target, target.host.address, "listed address");
+    if (this.#lookups >= MAX_LOOKUPS) return this.#decide(method, target, null, "too many names are looked up already");
     this.#lookups += 1;
     const isTrusted = trusted?.has(target.host.name) === true;
     const addresses = await resolve(target.host.name)
+      // A name that can't be looked up is told of below as one without an address.
       .catch(() => [])
       .finally(() => (this.#lookups -= 1));
     const permitted = addresses.find(
       (address) => isIP(address) !== 0 && (isTrusted || allow.permitsAddress(address, target.port, true)),
     );
-    const refusal =
-      addresses.length === 0 ? "the name has no address" : "the name leads to a private or special address";
-    this.#decide(
-      method,
-      target,
-      permitted ?? null,
-      permitted !== undefined,
-      permitted === undefined ? refusal : "listed name",
-    );
-    return permitted ?? null;
+    if (permitted !== undefined) return this.#decide(method, target, permitted, "listed name");
+    const isNowhere = addresses.length === 0;
+    const refusal = isNowhere ? "the name has no address" : "the name leads to a private or special address";
+    return this.#decide(method, target, null, refusal);
   }
 
-  #decide(method: string, target: Target | null, address: string | null, allowed: boolean, reason: string): void {
+  /** Tells of a decision, and returns the address that may be dialled; null: none. */
+  #decide(method: string, target: Target | null, address: string | null, reason: string): string | null {
     this.#options.decided({
       at: new Date().toISOString(),
       method,
       host: target === null ? "" : formatHost(target.host),
       port: target?.port ?? 0,
       address,
-      allowed,
+      allowed: address !== null,
       reason,
     });
+    return address;
   }
 }
 

@@ -7,7 +7,8 @@ export type RequestHead =
       kind: "forward";
       target: Target;
       bodyBytes: number;
-      /** What to send to the origin, the blank line included. */ head: string;
+      /** What to send to the origin, the blank line included. */
+      head: string;
     };
 
 /** Why a request is answered with an error instead of being sent on. */
