@@ -12,6 +12,9 @@ export const MEDIA_TYPES: Record<EventFormat, string> = {
 /** Written when there is no event to write: a comment, or an empty line. Readers skip both. */
 const HEARTBEAT: Record<EventFormat, string> = { sse: ": heartbeat\n\n", ndjson: "\n" };
 
+/** How long the first bytes may take: then a heartbeat goes out in their place, and with it the headers. */
+const FIRST_BYTES_MS = 5;
+
 /** The last words of a stream that closes without `end`: browsers reconnect after `retry` milliseconds. */
 const CUT: Record<EventFormat, string> = { sse: ": reconnect with Last-Event-ID\nretry: 200\n\n", ndjson: "\n" };
 
@@ -36,8 +39,8 @@ export type EventStreamOptions = {
 
 /**
  * The bytes of an event stream. Batches are asked for only as the client reads, so a slow one holds no more than one
- * batch. A batch that does not come in time is bridged by heartbeats. When `batches` ends
- * or throws before the `end` entry, the stream closes without that event, which tells the client to reconnect.
+ * batch. A batch that does not come in time is bridged by heartbeats. When `batches` ends or throws before the `end`
+ * entry, the stream closes without that event, which tells the client to reconnect.
  */
 export function eventStream(
   batches: AsyncIterable<JournalEntry[]>,
@@ -80,12 +83,10 @@ export function eventStream(
       },
       cancel() {
         end();
+        // What it fails with now has nobody left to be told.
         iterator.return?.().catch(() => {});
       },
     },
     { highWaterMark: 0 },
   );
 }
-
-/** How long the first bytes may take: then a heartbeat goes out in their place, and with it the headers. */
-const FIRST_BYTES_MS = 5;

@@ -15,9 +15,7 @@ export function unknownRoute(endpoints: readonly Endpoint[]): Endpoint {
     answers: {},
     errors: ["not_found", "method_not_allowed"],
     handle({ path, request }) {
-      const methods = methodsAt(path);
-      if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
-      const allow = methods.join(", ");
+      const allow = methodsAt(path).join(", ");
       const message = `${request.method} is not allowed here, but ${allow}`;
       throw new ErrorWithHeaders("method_not_allowed", message, { Allow: allow });
     },
@@ -36,9 +34,7 @@ export function preflight(endpoints: readonly Endpoint[]): Endpoint {
     answers: {},
     errors: ["not_found"],
     handle({ path, request }) {
-      const methods = methodsAt(path);
-      if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
-      const allow = methods.join(", ");
+      const allow = methodsAt(path).join(", ");
       if (!request.headers.has("access-control-request-method")) return { status: 204, headers: { Allow: allow } };
       return {
         status: 204,
@@ -53,6 +49,7 @@ export function preflight(endpoints: readonly Endpoint[]): Endpoint {
   });
 }
 
+/** Tells the methods of the routes at a path. Throws `not_found` when there is none. */
 function methodFinder(endpoints: readonly Endpoint[]): (path: string) => string[] {
   const patterns = endpoints.map(({ method, path }) => ({
     method,
@@ -60,8 +57,7 @@ function methodFinder(endpoints: readonly Endpoint[]): (path: string) => string[
   }));
   return (path) => {
     const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
-    return methods.length === 0
-      ? []
-      : [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"])];
+    if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
+    return [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"])];
   };
 }

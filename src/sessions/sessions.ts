@@ -84,6 +84,17 @@ export type SessionsDeps = {
   created(session: Session): void;
 };
 
+/** How long an installation waits for its session to run. */
+const MAX_SETTLE_MS = 30_000;
+/** How long a creation waits for a warm sandbox, which is claimed in 1 ms on one machine and some 20 ms in a cluster. */
+const WARM_MS = 200;
+/** How often a waiter looks at the row itself, for changes that another replica made. */
+const RECHECK_MS = 1000;
+/** Uses of a session that follow each other within this time count once. */
+const USE_MS = 1000;
+/** Time limit of an installation that names none, in seconds (contract, Sessions). */
+const DEFAULT_INSTALL_TIMEOUT_S = 300;
+
 /** The operations on sessions. Every method throws AppError; a session of another tenant is `session_not_found`. */
 export class Sessions {
   readonly #d: SessionsDeps;
@@ -173,7 +184,7 @@ export class Sessions {
       dependency_install_started_at: null,
       dependency_install_completed_at: null,
       fail_on_dependency_error: input.fail_on_dependency_error ?? true,
-      install_timeout: input.install_timeout ?? 300,
+      install_timeout: input.install_timeout ?? DEFAULT_INSTALL_TIMEOUT_S,
       error_message: null,
       created_at: at,
       updated_at: at,
@@ -265,7 +276,7 @@ export class Sessions {
    */
   async touch(session: Session): Promise<void> {
     const now = this.#d.clock.now();
-    if (Math.abs(now.getTime() - Date.parse(session.last_activity_at)) < 1000) return;
+    if (Math.abs(now.getTime() - Date.parse(session.last_activity_at)) < USE_MS) return;
     const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
     const fields = { last_activity_at: now.toISOString(), expires_at: expiresAt };
     try {
@@ -300,12 +311,3 @@ export class Sessions {
     return this.#d.decisions(id);
   }
 }
-
-/** How long an installation waits for its session to run. */
-const MAX_SETTLE_MS = 30_000;
-
-/** How long a creation waits for a warm sandbox, which is claimed in 1 ms on one machine and some 20 ms in a cluster. */
-const WARM_MS = 200;
-
-/** How often a waiter looks at the row itself, for changes that another replica made. */
-const RECHECK_MS = 1000;

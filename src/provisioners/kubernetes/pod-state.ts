@@ -24,6 +24,8 @@ const NO_CONTAINER = new Set([
 /** Said by registries about an image that is not there or not for us. */
 const PULL_REFUSED = /not found|does not exist|manifest unknown|unauthorized|denied|invalid reference/i;
 const MAX_REASON = 500;
+/** How long after the end of its grace a Pod's node may take to confirm its end. */
+const ABANDONED_MS = 10_000;
 
 export function podState(pod: V1Pod): PodState {
   const { status } = pod;
@@ -89,6 +91,3 @@ export function isAbandoned(pod: V1Pod, now: Date): boolean {
   const { deletionTimestamp } = pod.metadata ?? {};
   return deletionTimestamp !== undefined && now.getTime() - new Date(deletionTimestamp).getTime() > ABANDONED_MS;
 }
-
-/** How long after the end of its grace a Pod's node may take to confirm its end. */
-const ABANDONED_MS = 10_000;
