@@ -1,7 +1,4 @@
-/**
- * The one error type. `code` is from a closed list that callers may rely on; the HTTP status follows from it.
- * `message` is for the caller; `cause` is for the log and never leaves the process.
- */
+/** The closed list of error codes, which callers may rely on, each with its HTTP status. */
 export const ERROR_STATUS = {
   bad_request: 400,
   malformed_json: 400,
@@ -52,6 +49,7 @@ export type ErrorCode = keyof typeof ERROR_STATUS;
 /** One entry of a 422 `detail`; `loc` starts with `body`, `query`, `path` or `header`. */
 export type ValidationIssue = { type: string; loc: (string | number)[]; msg: string };
 
+/** The one error type. `message` is for the caller; `cause` is for the log and never leaves the process. */
 export class AppError extends Error {
   readonly code: ErrorCode;
   readonly issues: ValidationIssue[] | undefined;

@@ -1,11 +1,11 @@
 import { AppError } from "./errors.ts";
 
 const FIRST_BYTES = 4096;
-/** What a buffer may have without being counted. */
+/** Most bytes of a buffer that is not counted. */
 const UNCOUNTED_BYTES = 64 * 1024;
 /**
- * What the others may have together in this process. Past it the largest is dropped: whoever fills many at once loses them,
- * and who holds little is not in the way.
+ * Most bytes of all counted buffers of this process together. Past it the largest is dropped, so that whoever fills many at
+ * once loses them, and nobody else does.
  */
 export const MAX_HELD_BYTES = 192 * 1024 ** 2;
 

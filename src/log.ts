@@ -1,13 +1,13 @@
 import { requestIdInScope } from "./request-scope.ts";
 
-/**
- * Structured log: one line an event on the given sink, with the id of the request that led to it. Never pass user code, output,
- * environment values or keys, nor a message that may quote them.
- */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFormat = "json" | "text";
 export type LogFields = Record<string, unknown>;
 
+/**
+ * One line an event, with the id of the request that led to it. Never pass it user code, output, environment values or
+ * keys, nor a message that may quote them.
+ */
 export interface Log {
   debug(event: string, fields?: LogFields): void;
   info(event: string, fields?: LogFields): void;
@@ -56,6 +56,7 @@ function framesOf(error: Error): string {
   return frames.map((line) => `    ${line.trim()}\n`).join("");
 }
 
+/** A log that writes lines of `format` from `level` up, to stdout unless `write` is given; each carries the fields `bound`. */
 export function createLog(options: LogOptions, bound: LogFields = {}): Log {
   const write = options.write ?? ((line: string) => void process.stdout.write(line));
   const emit = (level: LogLevel, event: string, fields: LogFields = {}): void => {

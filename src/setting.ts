@@ -98,11 +98,13 @@ const SWITCH_WORDS: Readonly<Record<string, boolean>> = {
   off: false,
 };
 
+/** A switch, also given as true, yes, on or 1 and their opposites. */
 export function onOff(variable: string, options: Common<boolean>): Setting<boolean> {
   const base = setting(variable, options, "true or false", (text) => SWITCH_WORDS[text.toLowerCase()]);
   return { ...base, isSwitch: true };
 }
 
+/** One of the choices, in any case of its letters. */
 export function oneOf<T extends string>(variable: string, choices: readonly T[], options: Common<T>): Setting<T> {
   return setting(variable, options, choices.join(", "), (text) => choices.find((one) => one === text.toLowerCase()));
 }

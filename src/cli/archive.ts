@@ -4,7 +4,7 @@ import { ConfigError } from "../config.ts";
 /** Name of the description and of the database in an archive; the other entries are directories of the data directory. */
 export const DESCRIPTION = "backup.json";
 export const DATABASE = "sandbox.db";
-/** What else of a data directory is in a backup: not what can be made again, and not journals, whose content the records have. */
+/** Directories of a backup: neither what can be made again, nor journals, whose content the records have. */
 export const KEPT_DIRECTORIES = ["objects", "workspaces", "images", "audit"] as const;
 
 /** What a backup says of itself. */
@@ -13,8 +13,8 @@ export type BackupDescription = { format: 1; version: string; created_at: string
 export type Part = { from: string; names: readonly string[] };
 
 /**
- * What no archive has, since it could not be unpacked: paths that are too long for one call of the kernel. A sandbox can make
- * them, by entering one directory after the other, and must not spoil the backup of all.
+ * Leaves out paths that are too long for one system call, since they could not be unpacked. A sandbox can make them by
+ * entering one directory after the other, and must not spoil everybody's backup.
  */
 const TOO_LONG = `--exclude=${"?".repeat(4000)}*`;
 

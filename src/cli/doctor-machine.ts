@@ -11,6 +11,7 @@ const NOBODY = 65_534;
 
 type Ended = { code: number; stdout: string; stderr: string };
 
+/** Linux 5.9, the first with close_range (init). */
 export function kernel(): Finding {
   const found = readFileSync("/proc/sys/kernel/osrelease", "utf8").trim();
   const [major = 0, minor = 0] = found.split(".").map(Number);
@@ -18,6 +19,7 @@ export function kernel(): Finding {
   return isEnough ? ok("kernel", found) : missing("kernel", found, "run Linux 5.9 or later");
 }
 
+/** bubblewrap 0.8, the first with --disable-userns. */
 export async function bubblewrap(): Promise<Finding> {
   const name = "bubblewrap";
   const path = which("bwrap");
@@ -83,6 +85,7 @@ function reason(error: unknown): string {
   return `${error.message}${cause}`.replaceAll("\n", "; ");
 }
 
+/** An interpreter where sandboxes see it, new enough, with the modules that programs count on. */
 export async function python(): Promise<Finding> {
   const name = "Python";
   const path = ["/usr/bin/python3", "/usr/local/bin/python3"].find((one) => existsSync(one));
@@ -108,6 +111,7 @@ export async function installer(): Promise<Finding> {
   return weaker(name, "neither is there: sessions can't have dependencies", "apt-get install python3-pip");
 }
 
+/** What shell code runs in. */
 export async function shell(): Promise<Finding> {
   const path = which("bash");
   if (path === null) return weaker("shell", "no bash: shell code runs in sh", "apt-get install bash");

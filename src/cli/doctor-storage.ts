@@ -20,6 +20,7 @@ export function dataDirectory(dataDir: string): Finding {
   return ok(name, dir === dataDir ? `${dataDir} can be written` : `${dataDir} can be made in ${dir}`);
 }
 
+/** Room on the file system of the data directory, in bytes and in files. */
 export function disk(dataDir: string): Finding {
   const dir = nearest(dataDir);
   const { bavail, bsize, files, ffree } = statfsSync(dir);

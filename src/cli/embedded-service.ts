@@ -20,7 +20,7 @@ export type EmbeddedService = {
   abandon(): void;
 };
 
-/** Sandboxes' users pass through the data directory, so it is where everybody may pass; its name has the pid of its process. */
+/** Everybody may pass here, as the users of sandboxes must. A directory's name is PREFIX, the pid of its process and more. */
 const PARENT = "/tmp";
 const PREFIX = "sandbox-run-";
 /** How long an executor gets to end its sandboxes. */
@@ -28,7 +28,10 @@ const END_MS = 5000;
 const ABANDON_MS = 1000;
 const CHECK_MS = 5;
 
-/** On DATA_DIR if that is set, else on a directory for this process alone. Throws ConfigError, and AppError when the executor does not start. */
+/**
+ * Starts it on DATA_DIR if that is set, else on a directory for this process alone. Throws ConfigError, and AppError when the
+ * executor does not start.
+ */
 export async function startEmbedded(): Promise<EmbeddedService> {
   await removeAbandoned();
   const given = process.env["DATA_DIR"] ?? "";

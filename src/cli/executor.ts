@@ -22,7 +22,7 @@ const LOCK_RETRY_MS = 20;
 /** Without requests for this long, and with nothing running, an executor leaves. */
 const IDLE_MS = 15 * 60_000;
 const IDLE_CHECK_MS = 30_000;
-/** In a container, whose memory is the session's as well: how often it is looked whether there is something to give back. */
+/** How often an executor in a container, whose memory is the session's too, looks whether it can give some back. */
 const TIDY_MS = 2000;
 const MIN_TOKEN_LENGTH = 32;
 /** The workspace of `--single-sandbox`. */
@@ -119,7 +119,7 @@ async function toldToEnd(executor: StartedExecutor): Promise<string> {
   return "told to";
 }
 
-/** Gives memory back each time it has nothing to do: what is left of programs that ran would stay until the next ones run. */
+/** Collects garbage once after programs ran, and not only when the next ones do. */
 function tidy(executor: StartedExecutor): void {
   const idleMs = executor.idleMs();
   if (idleMs >= TIDY_MS && idleMs < 2 * TIDY_MS) Bun.gc(true);

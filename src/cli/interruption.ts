@@ -2,7 +2,7 @@
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const EXIT_CODE = 130;
 
-/** The wish of whoever started this command that it ends. The first signal asks for an orderly end, the second ends it at once. */
+/** Ends this command when it is told to: the first signal asks for an orderly end, the second ends the process at once. */
 export class Interruption {
   readonly #asked = new AbortController();
   /** What a second signal does before the process exits; it must not wait for anything. */

@@ -100,7 +100,10 @@ function describe(aside: string, file: string): BackupDescription {
   throw new ConfigError(`${file} is not a backup that this program can read`);
 }
 
-/** Sessions that lived get their time anew; of executions that waited or ran nobody knows any more, and none is run again. */
+/**
+ * Gives live sessions their full time again, and ends what waited or ran: nobody knows what became of it, and nothing is run
+ * twice.
+ */
 async function settle(sql: Sql, config: Config): Promise<void> {
   const now = new Date();
   const sessions = new SqlSessionStore(sql);

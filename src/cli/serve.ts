@@ -9,7 +9,7 @@ Usage: sandbox serve [SETTINGS]
 
 `;
 
-/** `sandbox serve`: runs the control plane until SIGTERM or SIGINT. Throws UsageError, and ConfigError for what the operator must change. */
+/** `sandbox serve`. Throws UsageError, and ConfigError for what the operator must change. */
 export async function serveCommand(argv: string[]): Promise<number> {
   const { flags, rest } = takeFlags(argv);
   if (rest.includes("--help")) {

@@ -2,7 +2,6 @@ import type { Artifact, EndReason, Language, Metrics, TerminalStatus } from "../
 import type { RawJson } from "../json-text.ts";
 import type { AgedPage, Lease, Listed, Page } from "../sessions/session.ts";
 
-/** An execution: code run once in a session. Field names are the wire's (contract, Executions). */
 export type ExecutionStatus = "pending" | "running" | TerminalStatus;
 export const LIVE_STATUSES: readonly ExecutionStatus[] = ["pending", "running"];
 
@@ -11,6 +10,7 @@ export function isLive(execution: Pick<Execution, "status">): boolean {
   return execution.status === "pending" || execution.status === "running";
 }
 
+/** Code run once in a session. Field names are the wire's (contract, Executions). */
 export type Execution = {
   id: string;
   session_id: string;
@@ -57,6 +57,7 @@ export type ExecutionFields = Partial<Omit<Execution, "id" | "session_id" | "ten
 /** An execution that is to be deleted; `bytes`: how large it is, about. */
 export type AgedExecution = { id: string; sessionId: string; bytes: number };
 
+/** The records of executions. Instants (`now`, `before`) are ISO 8601. */
 export interface ExecutionStore {
   /**
    * Throws `idempotency_conflict` when the session has an execution with the same key (the caller then reads that one),
@@ -82,7 +83,7 @@ export interface ExecutionStore {
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   /** Extends the owner's leases on those of the executions that are live. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;
-  /** Frees the leases of an owner's live executions; those of every owner with null, for a process that knows that no other one lives. */
+  /** Frees the leases of an owner's live executions; with null those of all, for a process that knows that no other lives. */
   releaseAll(owner: string | null): Promise<void>;
   /** Live executions that nobody has, oldest first; `isExpired`: their owner did not give them up, but stopped renewing. */
   unowned(now: string, limit: number): Promise<{ id: string; isExpired: boolean }[]>;

@@ -7,14 +7,14 @@ import { Pulse } from "./pulse.ts";
 /** Where an executor is: a socket on this host, or an address whose every request needs the token. */
 export type ExecutorAddress = { unix: string } | PodAddress;
 /**
- * `indexUrl`: the package index of those who name none. `privateRanges`: those of the private and special addresses that
- * rules of sessions may name, absent: none; what is there trusts who dials, which is not the Pod.
+ * `indexUrl`: the package index of sessions that name none. `privateRanges`: the private and special addresses that rules of
+ * sessions may name; absent: none. The control plane dials them, whose address what is there may trust more than a Pod's.
  */
 export type PodAddress = { url: string; token: string; indexUrl: string; privateRanges?: readonly string[] };
 
-/** What the answers of an executor in a Pod may have at most, whoever gives them. */
+/** Most bytes in an answer of an executor in a Pod, where anybody may be the one that answers. */
 export const MAX_ANSWER_BYTES = 1024 ** 2;
-/** And how many objects and lists. */
+/** Most objects and lists in it. */
 const MAX_ANSWER_OBJECTS = 10_000;
 /** How long it may take to answer what needs no program to run. */
 export const ANSWER_MS = 30_000;

@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 /** Room for the ends of some dozens of executions: each takes a block of the file system at most. */
 const RESERVE_BYTES = 256 * 1024;
 
-/** Disk that is kept for the lines without which a journal says nothing, for when there is no other left. */
+/** Disk that is set aside for the lines which every journal needs, its statuses and its end, for when the disk is full. */
 export class JournalReserve {
   readonly #path: string;
   #isThere = false;
@@ -13,7 +13,7 @@ export class JournalReserve {
     this.keep();
   }
 
-  /** Takes the disk, again after it was given; while there is none, nothing. */
+  /** Takes the disk, also again after it was given. Does nothing while there is no room. */
   keep(): void {
     if (this.#isThere) return;
     const fd = openSync(this.#path, "w", 0o600);

@@ -46,7 +46,7 @@ export class Journals implements JournalDisk {
     return journal;
   }
 
-  /** The journal of an execution that is not live; null when there is none. One that a lost executor left without an end gets it now. */
+  /** The journal of an execution that is not live, which gets its end now if a lost executor left it without; null: none. */
   open(executionId: string): JournalSource | null {
     const path = this.#find(executionId);
     return path === null ? null : new EndedJournal(path);

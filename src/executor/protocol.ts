@@ -9,7 +9,7 @@ import type { RawJson } from "../json-text.ts";
  *     GET    /sandboxes                            SandboxState[]
  *     PUT    /sandboxes/:id                        SandboxSpec → SandboxState; the same id again returns the existing one
  *     PUT    /pools                                PoolSpec[] → 204; the warm pools that there shall be from now on
- *     PUT    /sandboxes/:id/layers string[]        204; the layers of executions from now on
+ *     PUT    /sandboxes/:id/layers                 string[] → 204; the layers of executions from now on
  *     GET    /sandboxes/:id/audit                  EgressDecision[], newest first; empty for an unknown one
  *     POST   /layers                               LayerRequest → Layer; the same set again is the same layer
  *     POST   /layers/find                          LayerRequest → Layer, or null when it would have to be built
@@ -97,8 +97,8 @@ export type EgressDecision = {
 };
 
 /**
- * A set of Python packages, in an image. `requirements` are PEP 508 lines; null is the executor's own index. `exact`: what a
- * layer of them held that may be gone; one that is built now holds the same.
+ * A set of Python packages, in an image. `requirements` are PEP 508 lines; an `indexUrl` of null is the executor's own index.
+ * `exact`: the versions that an earlier layer of the set held; one that is built now holds the same.
  */
 export type LayerRequest = {
   requirements: readonly string[];

@@ -90,7 +90,7 @@ export class Sandboxes {
     return this.#sandboxes.get(id) ?? null;
   }
 
-  /** Where the workspace is of a sandbox that is here, or was the last that was; null when that can't be told. */
+  /** The workspace of a sandbox that is here, or of the one that was made last; null when that can't be told. */
   workspaceOf(id: string): string | null {
     const present = this.#sandboxes.get(id);
     if (present !== undefined) return present.jailed.workspaceDir;

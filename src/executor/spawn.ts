@@ -32,7 +32,8 @@ export const NO_JAIL_EXIT = 3;
 
 /**
  * Connects to the executor of the data directory, after starting one when none answers. It is a process of its own session,
- * so it outlives this one. With EXECUTOR_EXTERNAL none is started. Throws `executor_unavailable` with what a failed one said; it is lasting where there is no jail.
+ * so it outlives this one. With EXECUTOR_EXTERNAL none is started. Throws `executor_unavailable` with what a failed one
+ * said; the error is lasting where no jail can be made.
  */
 export async function ensureExecutor(config: ExecutorConfig): Promise<HttpExecutor> {
   const directory = join(config.dataDir, "executor");

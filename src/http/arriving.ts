@@ -1,7 +1,10 @@
 import { AppError } from "../errors.ts";
 import { within } from "../within.ts";
 
-/** What a body must bring on average, after its first `patienceMs`: a slow phone's line does, a client that wants to tire does not. */
+/**
+ * Bytes a second that a body must bring on average, after its first `patienceMs`: a slow phone does, a client that holds
+ * connections open on purpose does not.
+ */
 const MIN_BYTES_PER_S = 8192;
 const LOOK_MS = 250;
 
@@ -29,7 +32,8 @@ export function arriving(body: ReadableStream<Uint8Array>, patienceMs: number): 
   let bytes = 0;
   let waitsSinceMs: number | null = null;
   let timer: ReturnType<typeof setInterval> | null = null;
-  // Of one read: a promise for the whole body in a race with each would hold every piece until the body's end.
+  // Rejects the read that is under way. Made anew for each: one promise for the whole body, in a race with every read, would
+  // keep every piece in memory until the body's end.
   let refuse: ((error: AppError) => void) | null = null;
   const look = (): void => {
     if (waitsSinceMs === null) return;

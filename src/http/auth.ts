@@ -7,8 +7,8 @@ import { checkOrigin } from "./origin.ts";
 export type AccessConfig = Pick<Config, "host" | "authMode" | "allowedHosts" | "corsOrigins">;
 
 /**
- * Who may call a route: `public` everybody, `key` who has a key, `monitor` the same, and while keys can't be read who was let
- * in shortly before: it is in an outage of the database that its figures are wanted.
+ * Who may call a route. `public`: everybody. `key`: whoever has a key. `monitor`: the same, and while keys can't be read also
+ * whoever was let in shortly before, since figures are wanted most in an outage of the database.
  */
 export type RouteAccess = "public" | "key" | "monitor";
 

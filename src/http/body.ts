@@ -6,8 +6,9 @@ const SMALL_BYTES = 64 * 1024;
 const NO_BODY = { value: undefined, text: "" };
 
 /**
- * The request's JSON value and its text, or undefined and "" when there is no body. `unsupported_media_type` when it says to be something
- * else, `body_too_large` past `maxBytes` (a body of unknown length is counted while it arrives), `malformed_json`, `request_timeout`.
+ * The request's JSON value and its text, or undefined and "" when there is no body. Throws `unsupported_media_type` when it
+ * says to be something else, `body_too_large` past `maxBytes` (a body of unknown length is counted while it arrives),
+ * `malformed_json` and `request_timeout`.
  */
 export async function readJson(
   { request, receive, receiveText }: Pick<Exchange, "request" | "receive" | "receiveText">,

@@ -74,6 +74,7 @@ export function pageReply<T>(listed: { items: T[]; total: number }, page: { limi
   return { items, total, ...page, has_more: page.offset + items.length < total };
 }
 
+/** The schema of a page of items, as `pageReply` and `pageStream` answer it. */
 export function PageOf<T extends TSchema>(item: T) {
   return Type.Object({
     items: Type.Array(item),

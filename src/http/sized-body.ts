@@ -18,7 +18,8 @@ let spooling = 0;
 /**
  * The body of `length` bytes as one that Bun.serve sends with its Content-Length, which it drops from any stream
  * (oven-sh/bun#10507): read to its end before, into memory or a file that has no name any more. A large one for which there
- * is no room comes back as it is. The file stays open for `openedMs` milliseconds, and for as long as it is sent. Throws `executor_unavailable` when it is cut.
+ * is no room comes back as it is. The file stays open for `openedMs` milliseconds, and for as long as it is sent. Throws
+ * `executor_unavailable` when it is cut.
  */
 export async function sizedBody(
   body: ReadableStream<Uint8Array>,

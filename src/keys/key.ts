@@ -18,6 +18,7 @@ export type ApiKey = {
   revoked_at: string | null;
 };
 
+/** The records of keys. Instants are ISO 8601. */
 export interface KeyStore {
   /** Throws `key_exists` when a key that is not revoked has the name. */
   insert(key: ApiKey): Promise<void>;
@@ -38,6 +39,7 @@ export function newKey(): string {
   return `sbx_${crypto.getRandomValues(new Uint8Array(32)).toBase64({ alphabet: "base64url", omitPadding: true })}`;
 }
 
+/** The SHA-256 of a key, as it is stored. */
 export function hashOf(key: string): string {
   return createHash("sha256").update(key).digest("hex");
 }

@@ -15,6 +15,7 @@ export function checkedWorkspace(workspace: string): string {
   throw new AppError("bad_request", "not the name of a workspace");
 }
 
+/** Whether a text is one that names blobs. */
 export function isHash(text: string): boolean {
   return SHA256.test(text);
 }

@@ -3,7 +3,7 @@ import { AppError } from "../errors.ts";
 import { GRACE_MS } from "./garbage.ts";
 import type { Manifest, ManifestEntry, Objects, VersionContent } from "./objects.ts";
 
-/** Blobs up to this size are many at once, since each is little but waiting; larger ones take memory (s3/upload.ts). */
+/** Blobs of up to so many bytes are stored many at a time, as each mostly waits; larger ones take memory (s3/upload.ts). */
 const SMALL_BYTES = 64 * 1024;
 const CONCURRENCY = { small: 12, large: 2 };
 

@@ -85,6 +85,7 @@ if result != -1: escaped("${name} returned", result)`;
   return python("system calls", name, property, code);
 }
 
+/** A hostile program of shell code. */
 export function shell(
   group: string,
   name: string,

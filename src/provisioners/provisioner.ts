@@ -17,7 +17,10 @@ export type OpenTunnel = { readonly closed: Promise<string>; close(): void };
 export interface Provisioner {
   /** Workspaces stay after their sandbox until they are deleted; else their versions must be kept elsewhere. */
   readonly keepsWorkspaces: boolean;
-  /** Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError: 4xx or `isLasting` means that it won't. The signal ends the waiting alone: what was begun goes on. */
+  /**
+   * Makes the sandbox of the session, or finds it, and resolves when it runs. Throws AppError; one of 4xx, or one that is
+   * lasting, means that it never will. The signal ends the waiting alone: what was begun goes on.
+   */
   ensure(session: Session, signal?: AbortSignal): Promise<Provisioned>;
   /** Finds or builds a layer where the session's sandbox is, or will be made. See Executor.ensureLayer. */
   ensureLayer(session: Session, request: LayerRequest): Promise<Layer>;

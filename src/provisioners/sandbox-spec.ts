@@ -16,6 +16,7 @@ export function sandboxSpec(session: Session, maxRunning: number): SandboxSpec {
   };
 }
 
+/** A session's limits in the executor's units. */
 export function sandboxLimits(session: Session): SandboxLimits {
   return {
     cpuCores: Number(session.cpu),

@@ -163,7 +163,7 @@ export class ExecutionFollower {
     this.#started(startedAt, executor);
   }
 
-  /** Tells this process at once, and the row unless the execution ends before that is worth the writing. */
+  /** Tells readers in this process at once; the row says so a little later, unless it says by then how the execution ended. */
   #started(at: string, executor: Executor): void {
     this.#mustEnd();
     const fields = { status: "running", started_at: at, journaled: true } as const;

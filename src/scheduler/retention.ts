@@ -28,7 +28,7 @@ const EVERY_MS = 3600_000;
 /** Records that are read at once. */
 const PAGE = 200;
 const MIN_PAUSE_MS = 5;
-/** A correction of the clock that is no jump, also over weeks. */
+/** Corrections of the clock up to this are no jump, also those that add up over weeks. */
 const JUMP_MS = 3600_000;
 const DISTRUST_MS = 24 * 3600_000;
 

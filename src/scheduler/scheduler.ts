@@ -263,7 +263,7 @@ export class Scheduler implements Wakeups {
     return leaseFrom(this.#d.clock.now(), this.#d.owner, this.#d.leaseMs);
   }
 
-  /** Of what is followed alone: what this process owns but lost track of is found again when its lease has ended. */
+  /** Renews leases of what is followed alone: what this process owns but lost track of is found again when its lease has ended. */
   async #renew(): Promise<void> {
     try {
       await Promise.all([this.#d.executions.renew([...this.#followed.keys()], this.#lease()), this.#tunnels.renew()]);

@@ -13,6 +13,7 @@ export type UpkeepPiece = {
 /** The right of `owner` to a piece until then (ISO 8601). */
 export type UpkeepTurn = { name: string; owner: string; until: string };
 
+/** Whose turn each piece is, for all replicas. Instants are ISO 8601. */
 export interface UpkeepStore {
   /** Takes a piece that is due at `now`. One that claims to be due after `latest` was noted by a wrong clock and is due too. */
   take(turn: UpkeepTurn, now: string, latest: string): Promise<boolean>;

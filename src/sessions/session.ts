@@ -1,4 +1,3 @@
-/** A session: an isolated sandbox with a workspace, for one tenant. Field names are the wire's (contract, Sessions). */
 export type SessionStatus = "creating" | "running" | "failed" | "terminated";
 export const SESSION_STATUSES: readonly SessionStatus[] = ["creating", "running", "failed", "terminated"];
 
@@ -21,6 +20,7 @@ export type InstalledDependency = {
   is_from_template: boolean;
 };
 
+/** An isolated sandbox with a workspace, for one tenant. Field names are the wire's (contract, Sessions). */
 export type Session = {
   id: string;
   tenant: string;
@@ -74,8 +74,12 @@ export function leaseFrom(now: Date, owner: string, ms: number): Lease {
   return { owner, expiresAt: new Date(now.getTime() + ms).toISOString() };
 }
 
+/** The records of sessions. Instants (`now`, `before`) are ISO 8601. */
 export interface SessionStore {
-  /** With `lease`, the row is born leased, which saves the claim. Throws `session_exists` when the id is taken, `template_unknown` when the template is gone. */
+  /**
+   * With `lease`, the new row is leased already, which saves the claim. Throws `session_exists` when the id is taken,
+   * `template_unknown` when the template is gone.
+   */
   insert(session: Session, lease?: Lease): Promise<void>;
   get(id: string): Promise<Session | null>;
   /** Newest first. */
@@ -94,9 +98,12 @@ export interface SessionStore {
   /** Takes or renews the lease of a session whose lease is free, expired or already the owner's. */
   claim(id: string, lease: Lease, now: string): Promise<boolean>;
   release(id: string, owner: string): Promise<void>;
-  /** Frees the leases of an owner; those of every owner with null, for a process that knows that no other one lives. */
+  /** Frees the leases of an owner; with null those of all, for a process that knows that no other lives. */
   releaseAll(owner: string | null): Promise<void>;
-  /** Ids of sessions that need the scheduler: `creating` without a live lease, or live and past `expires_at` or with a last use that is yet to come. At most `limit`. */
+  /**
+   * Ids of at most `limit` sessions that need the scheduler: those that are `creating` without a live lease, and live ones
+   * that are past `expires_at` or whose last use lies in the future.
+   */
   due(now: string, limit: number): Promise<string[]>;
   /** Lets the owner's leases of these sessions end later, while they run. */
   renew(ids: readonly string[], lease: Lease): Promise<void>;

@@ -68,6 +68,7 @@ const SELECT = `SELECT ${MAIN.list("e")}, ${INPUT.list("i")}, ${OUTPUT.list("o")
   JOIN execution_inputs i ON i.seq = e.seq LEFT JOIN execution_outputs o ON o.seq = e.seq`;
 const INSERT_MAIN = `INSERT INTO executions (${MAIN.list()}, lease_owner, lease_expires_at) VALUES (${marks(MAIN.names)}, ?, ?)`;
 
+/** Executions in three tables, so that lists and counts never touch what was submitted and what came out, which may be large. */
 export class SqlExecutionStore implements ExecutionStore {
   readonly #sql: Sql;
 

@@ -1,4 +1,3 @@
-/** A template: what a session starts from. Field names are the wire's (contract, Templates). */
 export const RUNTIME_TYPES = [
   "python3.11",
   "python3.12",
@@ -11,6 +10,7 @@ export const RUNTIME_TYPES = [
 ] as const;
 export type RuntimeType = (typeof RUNTIME_TYPES)[number];
 
+/** What a session starts from. Field names are the wire's (contract, Templates). */
 export type Template = {
   id: string;
   name: string;
@@ -32,6 +32,7 @@ export type Template = {
   updated_at: string;
 };
 
+/** The records of templates. */
 export interface TemplateStore {
   /** Throws `template_exists` when the id or the name is taken. */
   insert(template: Template): Promise<void>;

@@ -1,8 +1,8 @@
 type Waiting = { who: string; go(): void };
 
 /**
- * So many pieces of work at once, and never all for the same: whoever has some already is given another one only while as many
- * places more are free. So there is one left for those who have none, however long the work of others takes.
+ * Runs so many pieces of work at once, and never all for the same caller: whoever has N that run gets another place only while
+ * more than N are free. So a place is left for those who have none, however long the work of others takes.
  */
 export class FairTurns {
   #free: number;

@@ -25,8 +25,9 @@ const SPECIAL_V4 = [
   "240.0.0.0/4",
 ];
 /**
- * All that is no global unicast (2000::/3, by the IANA registry of IPv6 addresses), and in there Teredo and 6to4, which embed
- * an IPv4 address. So the others that do (mapped, translated, NAT64) are among it, known today or not.
+ * Everything outside of global unicast (2000::/3, by the IANA registry of IPv6 addresses), and in there what is not globally
+ * reachable, with Teredo and 6to4, which embed an IPv4 address. The other forms that embed one (mapped, translated, NAT64)
+ * lie outside.
  */
 const SPECIAL_V6 = ["::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"];
 
@@ -34,6 +35,7 @@ const SPECIAL_V6 = ["::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32"
 const specialV4 = blockListOf(SPECIAL_V4);
 const specialV6 = blockListOf(SPECIAL_V6);
 
+/** Whether a sandbox may reach an address only where a rule names it: one of SPECIAL_V4 or SPECIAL_V6. */
 export function isSpecialAddress(address: string): boolean {
   return isIPv6(address) ? specialV6.check(address, "ipv6") : specialV4.check(address, "ipv4");
 }

@@ -24,7 +24,10 @@ export class AllowList {
   readonly #rules: readonly Rule[];
   readonly #nameable: BlockList | null;
 
-  /** `nameable`: ranges of the special addresses that rules may name; null: all. Throws `bad_request` naming the rule that can't be read. */
+  /**
+   * `nameable`: ranges of the special addresses that rules may name; null: all. Throws `bad_request` that names the rule which
+   * can't be read.
+   */
   constructor(rules: readonly string[], nameable: readonly string[] | null = null) {
     this.#nameable = nameable === null ? null : blockListOf(nameable);
     if (rules.length > MAX_RULES)

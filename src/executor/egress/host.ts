@@ -34,6 +34,7 @@ export function parseTarget(text: string, defaultPort?: number): Target | null {
   return { host, port };
 }
 
+/** The host as the audit log shows it: IPv6 without brackets. */
 export function formatHost(host: Host): string {
   return host.kind === "name" ? host.name : host.address;
 }

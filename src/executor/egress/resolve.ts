@@ -10,9 +10,9 @@ const MAX_SERVERS = 3;
 let known: string | null = null;
 
 /**
- * All addresses of a name, as hosts file and name servers of the system say; rejects when there are none. By c-ares, which waits
- * in no thread: the system's resolver takes one of the few that all file access of this process needs, for as long as a name
- * server pleases, which may be the sandbox's own.
+ * All addresses of a name, as hosts file and name servers of the system say; rejects when there are none. Asked by c-ares,
+ * which takes no thread: the system's resolver would hold one of the few that all file access of this process needs, for as
+ * long as a name server takes to answer, and that server may be the sandbox's own.
  */
 export async function addressesOf(name: string): Promise<string[]> {
   followConfiguration();

@@ -60,6 +60,7 @@ export class FrameError extends Error {
   }
 }
 
+/** A frame to init; `id` is the process that it is about, 0 for none. */
 export function encodeFrame(type: number, id: number, payload: Uint8Array = NOTHING, flags = 0): Uint8Array {
   const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
   frame.writeUInt32LE(payload.length, 0);

@@ -6,8 +6,8 @@ import type { Check, SandboxLimits, SandboxSpec } from "../protocol.ts";
 export interface Jail {
   /**
    * Starts `sandbox-init init` isolated as the spec says, on the workspace `<dataDir>/workspaces/<id>` (made if it is
-   * missing), with `egressDir`, where there is one, at `/.egress`. Resolves when the process was spawned; READY comes on its stdout. Throws AppError (`image_unknown`,
-   * `disk_full`, `internal`) and then leaves nothing behind.
+   * missing), with `egressDir`, where there is one, at `/.egress`. Resolves when the process was spawned; READY comes on
+   * its stdout. Throws AppError (`image_unknown`, `disk_full`, `internal`) and then leaves nothing behind.
    */
   start(id: string, spec: SandboxSpec, events: JailEvents, egressDir?: string): Promise<JailedInit>;
   /** Whether a warm sandbox can become this one: only where there is no workspace of that id yet. Absent: never. */

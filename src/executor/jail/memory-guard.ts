@@ -8,7 +8,7 @@ export type MemoryGuardOptions = {
   passed(): void;
 };
 
-/** What is written until the next look, at several gigabytes a second. */
+/** What programs can fill until the next look, at several gigabytes a second. */
 const MARGIN_BYTES = 40 * 1024 ** 2;
 const LOOK_MS = 10;
 /** Without activity between two of these, looking stops until the next wake-up. */

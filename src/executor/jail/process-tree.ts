@@ -5,7 +5,7 @@ import { contents, killIfThere, namesIn } from "./proc.ts";
 /** Where a sandbox may have file systems whose content is memory. */
 const MEMORY_DIRECTORIES = ["/tmp", "/dev/shm"];
 const TMPFS = 0x01021994;
-/** What forks faster than it is killed stays. */
+/** Rounds after which what forks faster than it is killed is left alone. */
 const MAX_KILL_ROUNDS = 50;
 
 /** What the processes of a sandbox use together, where no control group counts it. */

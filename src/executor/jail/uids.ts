@@ -18,8 +18,8 @@ const RANGES = 64;
 const REGISTRY = "/run/sandbox-users";
 
 /**
- * Host users of sandboxes, one for each, from a range that no other executor of this host has. The owner of a workspace is
- * the claim: while it exists, also at rest, nobody else gets its user unless all others are taken.
+ * Host users of sandboxes, one for each, from a range that no other executor of this host has. A workspace keeps its user as
+ * long as it exists, also while its sandbox does not run: nobody else gets that user unless all others are taken.
  */
 export class Uids {
   readonly #first: number;

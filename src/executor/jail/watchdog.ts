@@ -25,7 +25,7 @@ const IDLE_MS = 1000;
 /** For so long may a limit be passed, look after look, before the sandbox is ended; memory never twice over. */
 const IN_VAIN_MS = 1500;
 
-/** Looks after the limits that the kernel does not hold here: the workspace's size, and without control groups memory and processes. */
+/** Holds the limits that the kernel does not hold here: the workspace's size, and without control groups memory and processes. */
 export class Watchdog {
   readonly #o: WatchdogOptions;
   readonly #activeMs: number;

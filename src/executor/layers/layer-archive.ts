@@ -27,7 +27,7 @@ export async function layerArchive(
   return streamOf(pieces());
 }
 
-/** Fills a directory with the layer that the bytes are, `disk_full` past so many. Returns its packages, as the archive says. */
+/** Fills a directory with an archived layer; `disk_full` past `maxBytes`. Returns the packages that the archive names. */
 export async function restoreLayer(
   directory: string,
   body: ReadableStream<Uint8Array>,

@@ -30,6 +30,7 @@ export class TunnelError extends Error {
 
 const NOTHING = Buffer.alloc(0);
 
+/** A frame of a stream. Nobody checks here that the payload is one of this kind. */
 export function encodeTunnelFrame(kind: FrameKind, stream: number, payload: Uint8Array = NOTHING): Buffer {
   const frame = Buffer.allocUnsafe(HEAD_BYTES + payload.length);
   frame.writeUInt8(kind, 0);
@@ -38,6 +39,7 @@ export function encodeTunnelFrame(kind: FrameKind, stream: number, payload: Uint
   return frame;
 }
 
+/** A WINDOW: so many more bytes may be sent to whoever sends this. */
 export function encodeWindow(stream: number, bytes: number): Buffer {
   const payload = Buffer.alloc(4);
   payload.writeUInt32BE(bytes);

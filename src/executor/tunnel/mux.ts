@@ -40,7 +40,7 @@ export class Mux {
     const frame = parseTunnelFrame(message);
     if (frame.kind === FrameKind.OPEN) this.#opened(frame.stream);
     else if (frame.stream > this.#lastNumber) throw new TunnelError("a frame of a stream that was never opened");
-    // One that is over here may still be spoken of there.
+    // The peer may not know yet that a stream is over here.
     else this.#streamTakes(this.#streams.get(frame.stream), frame);
     return frame.kind;
   }

@@ -27,16 +27,19 @@ const PING_MS = 5000;
 const SILENCE_MS = 20_000;
 /** What waits to be sent at most: each stream's window, and some frames without data. */
 const MAX_UNSENT_BYTES = MAX_STREAMS * WINDOW_BYTES + 1024 ** 2;
-/** What frames cost in milliseconds of not being listened to, once CREDIT_MS are spent: 50 connections a second, in the long run. */
+/**
+ * What each frame costs its sender: so many milliseconds of not being read, once CREDIT_MS are used up. A new connection costs
+ * OPEN_MS, which allows 50 a second in the long run.
+ */
 const OPEN_MS = 20;
 const FRAME_MS = 0.02;
 const CREDIT_MS = 2000;
-/** What is paid at once beyond what is owed. */
+/** How far a pause brings the debt below the credit, so that pauses are few. */
 const PAYMENT_MS = 20;
 const NOTHING = Buffer.alloc(0);
 /** Connections that all tunnels of this process carry together: bounds what they may hold of its memory. */
 export const MAX_ALL_STREAMS = 1024;
-/** So many of each tunnel are carried beside those, as long as there are no more than twice as many of all. */
+/** Connections of each tunnel that are carried past MAX_ALL_STREAMS, up to twice that many of all. */
 const OWN_STREAMS = 4;
 let allStreams = 0;
 
@@ -145,7 +148,7 @@ export class Tunnel {
     this.#paidMs = now;
   }
 
-  /** Listens no more until what came has been paid for. What has come already waits, too. */
+  /** Reads nothing more until the debt is paid; what was read already waits, too. */
   async #pay(): Promise<void> {
     this.#socket.pause();
     await delay(this.#debtMs - CREDIT_MS + PAYMENT_MS, undefined, { ref: false });

@@ -27,6 +27,7 @@ const MAX_REASON = 500;
 /** How long after the end of its grace a Pod's node may take to confirm its end. */
 const ABANDONED_MS = 10_000;
 
+/** What the cluster last told of a Pod, as one of the states. Pure. */
 export function podState(pod: V1Pod): PodState {
   const { status } = pod;
   const address = status?.podIP ?? null;

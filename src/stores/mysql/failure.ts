@@ -64,6 +64,7 @@ export function translated(error: unknown): unknown {
   return error;
 }
 
+/** What callers are told of a database that can't serve now. */
 export function unavailable(cause: unknown): AppError {
   return new AppError("store_unavailable", "the database can't be used now", { cause, retryAfterS: 1 });
 }
