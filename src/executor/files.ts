@@ -205,6 +205,8 @@ export class WorkspaceFiles {
     const source = splitPath(from);
     if (source.length === 0 || target.length === 0)
       throw new AppError("invalid_path", "the workspace itself can't be moved");
+    if (target.length > source.length && source.every((name, index) => name === target[index]))
+      throw new AppError("invalid_path", `${from} can't be moved into itself`);
     this.#at(source, { followLast: false }, (old) => {
       statOf(old);
       this.#at(target, { followLast: false, makeParents: this.#makeDirectory }, (place) => {

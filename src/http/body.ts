@@ -3,6 +3,7 @@ import type { Exchange } from "./endpoint.ts";
 
 /** Up to here a body is read in one piece, which is faster. */
 const SMALL_BYTES = 64 * 1024;
+const MAX_REASON = 100;
 const NO_BODY = { value: undefined, text: "" };
 
 /**
@@ -23,8 +24,8 @@ export async function readJson(
   if (text === "") return NO_BODY;
   try {
     return { value: JSON.parse(text), text };
-  } catch {
-    throw new AppError("malformed_json", "the body is not valid JSON");
+  } catch (error) {
+    throw new AppError("malformed_json", `the body is not valid JSON${reasonOf(error)}`);
   }
 }
 
@@ -36,6 +37,12 @@ function checkMediaType(headers: Headers): void {
   const encoding = headers.get("content-encoding");
   if (encoding !== null && encoding.toLowerCase() !== "identity")
     throw new AppError("unsupported_media_type", "the body must be sent without a Content-Encoding");
+}
+
+/** What the parser says is wrong, cut short since it may repeat what was sent. */
+function reasonOf(error: unknown): string {
+  const said = error instanceof Error ? error.message.replace(/^JSON Parse error: /, "") : "";
+  return said === "" ? "" : `: ${said.slice(0, MAX_REASON)}`;
 }
 
 async function readText(body: ReadableStream<Uint8Array>, maxBytes: number): Promise<string> {

@@ -11,8 +11,8 @@ const ISSUE: ValidationIssue = {
 /** What a message of each code may say. */
 const MESSAGES: Record<ErrorCode, string> = {
   bad_request: "Last-Event-ID must be the number of an event",
-  malformed_json: "the body is not valid JSON",
-  template_unknown: "there is no template java-basic",
+  malformed_json: "the body is not valid JSON: Expected '}'",
+  template_unknown: 'there is no template "java-basic"; GET /api/v1/templates lists them',
   image_unknown: "image example.com/tools:1 is not here: sandbox images import example.com/tools:1 rootfs.tar",
   invalid_size: 'memory must be a whole number with Mi or Gi, such as "512Mi"',
   invalid_path: "the path may not have . or .. in it",

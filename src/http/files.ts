@@ -147,7 +147,7 @@ export function fileEndpoints(workspaces: Workspaces, sessions: Sessions, maxFil
       answers: downloadAnswers,
       errors: [...PATH_ERRORS, "range_not_satisfiable", "not_implemented"],
       async handle(call) {
-        const path = decodePath(call.params["*"]);
+        const path = filePathOf(call.params["*"]);
         if (call.query.presign === true) return presign(workspaces, call, call.params.session_id, path);
         return download(workspaces, call, call.params.session_id, path, method);
       },

@@ -4,6 +4,10 @@ import { ErrorWithHeaders } from "./errors.ts";
 
 const CORS_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, Idempotency-Key, Last-Event-ID, Range";
 
+const BASE = "/api/v1";
+/** Characters of a path that a message repeats at most. */
+const MAX_SHOWN = 200;
+
 /** What answers a path that is no route's, or is one with another method. */
 export function unknownRoute(endpoints: readonly Endpoint[]): Endpoint {
   const methodsAt = methodFinder(endpoints);
@@ -49,15 +53,26 @@ export function preflight(endpoints: readonly Endpoint[]): Endpoint {
   });
 }
 
-/** Tells the methods of the routes at a path. Throws `not_found` when there is none. */
+/** Tells the methods of the routes at a path. Throws `not_found` when there is none, with the route that was meant if a slash or the base is wrong. */
 function methodFinder(endpoints: readonly Endpoint[]): (path: string) => string[] {
   const patterns = endpoints.map(({ method, path }) => ({
     method,
     pattern: new RegExp(`^${path.replaceAll(".", "\\.").replaceAll(/:\w+/g, "[^/]+").replace("*", ".*")}$`),
   }));
+  const methodsAt = (path: string): string[] =>
+    patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
   return (path) => {
-    const methods = patterns.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
-    if (methods.length === 0) throw new AppError("not_found", "there is no such route; see /docs");
-    return [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"])];
+    const methods = methodsAt(path);
+    if (methods.length > 0) return [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"])];
+    const meant = nearPaths(path).find((other) => methodsAt(other).length > 0);
+    const hint = meant === undefined ? "" : `; ${meant} is one`;
+    throw new AppError("not_found", `there is no such route${hint}; see /docs`);
   };
+}
+
+/** The path without what is too much of slashes; also with the base of the API, and without. */
+function nearPaths(path: string): string[] {
+  const plain = `/${path.split("/").filter(Boolean).join("/")}`;
+  const near = [plain, `${BASE}${plain}`, plain.replace(BASE, "")];
+  return near.filter((other) => other !== "" && other.length <= MAX_SHOWN);
 }

@@ -83,7 +83,7 @@ export class OutcomeCollector {
       exit_code: outcome.exit_code,
       reason: outcome.reason,
       error_message: outcome.error_message,
-      execution_time: outcome.started_at === null ? null : outcome.metrics.duration_ms / 1000,
+      execution_time: outcome.started_at === null ? null : Math.round(outcome.metrics.duration_ms * 1000) / 1e6,
       stdout: fetched?.stdout ?? this.#stdout,
       stderr: fetched?.stderr ?? this.#stderr,
       stdout_bytes: outcome.stdout_bytes,

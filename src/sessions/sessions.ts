@@ -116,7 +116,11 @@ export class Sessions {
   ): Promise<{ session: Session; timing: Record<string, number> }> {
     const { rules, store, clock } = this.#d;
     const template = await this.#d.templates.get(input.template_id);
-    if (template === null) throw new AppError("template_unknown", `there is no template ${input.template_id}`);
+    if (template === null)
+      throw new AppError(
+        "template_unknown",
+        `there is no template ${JSON.stringify(input.template_id)}; GET /api/v1/templates lists them`,
+      );
     if (rules.maxSessionsPerTenant !== null && (await store.countLive(tenant)) >= rules.maxSessionsPerTenant)
       throw new AppError("session_limit", `at most ${rules.maxSessionsPerTenant} live sessions`, { retryAfterS: 5 });
     await this.#d.provisioner.checkImage(template.image_url);

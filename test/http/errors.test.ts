@@ -104,6 +104,32 @@ describe("every error has one shape", () => {
     expect(headers.get("Allow")?.split(", ").toSorted()).toEqual(["DELETE", "GET", "HEAD", "OPTIONS", "PUT"]);
   });
 
+  test("404 names the route that was meant", async () => {
+    const message = async (path: string) => {
+      const response = await fetch(`${api.url}${path}`);
+      return [response.status, ((await response.json()) as { message: string }).message];
+    };
+    for (const [path, meant] of [
+      ["/api/v1/sessions/", "/api/v1/sessions"],
+      ["//api//v1/templates", "/api/v1/templates"],
+      ["/sessions", "/api/v1/sessions"],
+      ["/executions/x/events/", "/api/v1/executions/x/events"],
+      ["/api/v1/openapi.json", "/openapi.json"],
+    ] as const)
+      expect(await message(path)).toEqual([404, `there is no such route; ${meant} is one; see /docs`]);
+    for (const path of ["/api/v1", "/api/v1/", "/nope", "/x".repeat(2000)])
+      expect(await message(path)).toEqual([404, "there is no such route; see /docs"]);
+  });
+
+  test("400 says what of the JSON is wrong, and which template there is not", async () => {
+    const json = await send("POST", run(), `{'code': 1}`, JSON_TYPE);
+    expect(json.body["message"]).toBe("the body is not valid JSON: Single quotes (') are not allowed in JSON");
+    const long = await send("POST", run(), `{"code": ${"x".repeat(5000)}}`, JSON_TYPE);
+    expect(long.body["message"].length).toBeLessThan(200);
+    const template = await api.client.post("/sessions", { template_id: "python-basic " });
+    expect(template.body["message"]).toBe('there is no template "python-basic "; GET /api/v1/templates lists them');
+  });
+
   test("a long input is not repeated", async () => {
     const answer = await api.client.post("/sessions", { template_id: "x".repeat(1_000_000) });
     expect(answer.status).toBe(400);

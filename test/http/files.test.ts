@@ -237,6 +237,7 @@ describe("reading", () => {
     expect([same.status, await same.text()]).toEqual([304, ""]);
     expect((await api.client.raw("GET", `${files}/none`)).status).toBe(404);
     expect((await api.client.raw("HEAD", `${files}/none`)).status).toBe(404);
+    expect(await (await api.client.raw("GET", `${files}/ten/`)).json()).toMatchObject({ code: "invalid_path" });
     expect((await api.client.get(`${files}/ten?presign=true`)).status).toBe(501);
   });
 

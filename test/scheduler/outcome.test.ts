@@ -17,3 +17,16 @@ test("what was read of a lost execution's output is kept from its beginning, in 
   expect(collector.beginning()).toMatchObject({ ...whole, stdout_truncated: true, stderr_truncated: true });
   expect(collector.overflowed).toBe(true);
 });
+
+test("the time of an execution is a decimal of microseconds, not what a division leaves", () => {
+  const collector = new OutcomeCollector();
+  const at = "2026-01-01T00:00:00.000Z";
+  const metrics = { duration_ms: 9.118, cpu_time_ms: 1, peak_memory_mb: 8, io_read_bytes: 0, io_write_bytes: 0 };
+  const outcome = {
+    ...{ status: "completed", exit_code: 0, reason: null, error_message: null, artifacts: [], metrics },
+    ...{ stdout_bytes: 0, stderr_bytes: 0, stdout_truncated: false, stderr_truncated: false },
+    ...{ started_at: at, completed_at: at, timing: {} },
+  };
+  collector.add({ seq: 3, type: "end", json: JSON.stringify(outcome) });
+  expect(collector.fields(null).execution_time).toBe(0.009118);
+});
