@@ -162,7 +162,7 @@ export function isLoopback(host: string): boolean {
 /** The settings as `--help` lists them, one a line pair, for a terminal. */
 export function settingsHelp(): string {
   const lines = all().map((one) => {
-    const value = one.isSwitch ? "" : " VALUE";
+    const value = one.isSwitch ? "[=true|false]" : " VALUE";
     const fallback = one.shownDefault.replaceAll("`", "");
     return `  ${flagOf(one.variable)}${value}\n      ${one.about.replaceAll("`", "")} (default: ${fallback})`;
   });

@@ -65,7 +65,7 @@ const EXPECTED: Record<string, number> = { ConfigError: 2, UsageError: 2, AppErr
 
 async function main(argv: string[]): Promise<number> {
   const [name = "--help", ...rest] = argv.map((word) => (word === "-h" ? "--help" : word));
-  const isVersion = (word: string | undefined): boolean => word === "--version" || word === "-V";
+  const isVersion = (word: string | undefined): boolean => ["--version", "-V", "version"].includes(word ?? "");
   if (isVersion(name) || (Object.hasOwn(COMMANDS, name) && rest.length === 1 && isVersion(rest[0]))) {
     process.stdout.write(`sandbox ${VERSION}\n`);
     return 0;

@@ -5,18 +5,21 @@ import { snapshotSqlite } from "../stores/sqlite/snapshot.ts";
 import { VERSION } from "../version.ts";
 import { DATABASE, DESCRIPTION, KEPT_DIRECTORIES, writeArchive, type BackupDescription } from "./archive.ts";
 import { oneFile } from "./one-file.ts";
+import { UsageError } from "./usage-error.ts";
 
 const HELP = `sandbox backup: writes all that the service of this machine keeps into one file, also while it runs
 
 Usage: sandbox backup FILE
 
-The end of FILE's name chooses the compression: .tar, .tar.gz, .tar.zst. In it are the records (sessions, executions with
+The end of FILE's name chooses the compression: .tar, .tar.gz or .tgz, .tar.zst. In it are the records (sessions, executions with
 their output, templates, keys), workspaces, objects, imported images and audit logs. Not in it are what can be made again
 (Python packages) and journals: event streams then come from the records. sandbox restore FILE reads it back.
 
   --data-dir DIR       the data directory of sandbox serve (or DATA_DIR)
   --database-url URL   its database, where that is another file (or DATABASE_URL)
 `;
+
+const ENDINGS = /.\.(tar|tar\.gz|tgz|tar\.zst)$/;
 
 /** `sandbox backup`. Throws ConfigError and UsageError. */
 export async function backupCommand(argv: string[]): Promise<number> {
@@ -26,6 +29,10 @@ export async function backupCommand(argv: string[]): Promise<number> {
     return 0;
   }
   const file = oneFile("backup", rest);
+  if (!ENDINGS.test(file))
+    throw new UsageError(
+      `${file}: allowed is a name that ends in .tar, .tar.gz, .tgz or .tar.zst, which chooses the compression`,
+    );
   const config = loadConfig(process.env, flags);
   const isWhole = await backup(config, databaseFile(config), resolve(file));
   if (config.s3 !== null)

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { systemClock } from "../clock.ts";
 import { ConfigError, loadConfig, takeFlags } from "../config.ts";
 import { openDataDirectory } from "../data-directory.ts";
@@ -11,9 +12,12 @@ import { SqlKeyStore } from "../stores/key-store.ts";
 /** How long a person waits for a database that can't be reached, in milliseconds. */
 const WAIT_MS = 5000;
 
-const USAGE = `usage: sandbox keys create NAME [--tenant TENANT]   makes a key and prints it, this once
-       sandbox keys list                           shows the keys there are
-       sandbox keys revoke NAME                    ends a key at once
+const USAGE = `sandbox keys: makes, lists and revokes API keys
+
+Usage:
+  sandbox keys create NAME [--tenant TENANT]   makes a key and prints it, this once; TENANT is NAME unless given
+  sandbox keys list                            shows the keys there are
+  sandbox keys revoke NAME                     ends a key at once
 
 Works on the records of the service, also while it runs: those of DATABASE_URL, else of the data directory (DATA_DIR).
 Settings are also taken as flags, such as --data-dir DIR.
@@ -43,14 +47,14 @@ export async function keysCommand(argv: readonly string[], io: Io = processIo): 
     }
     const command = parse(rest);
     if (command === null) {
-      io.err(
-        rest.length === 0
-          ? USAGE
-          : `sandbox keys: ${JSON.stringify(rest.join(" "))} is not understood; see sandbox keys --help\n`,
-      );
+      io.err(rest.length === 0 ? USAGE : `sandbox keys: ${whatIsWrong(rest)}; see sandbox keys --help\n`);
       return 2;
     }
-    return await withKeys(loadConfig(io.env, flags), (keys) => execute(command, keys, io));
+    const config = loadConfig(io.env, flags);
+    const { database, dataDir } = config;
+    if (command.name !== "create" && database.kind === "sqlite" && !existsSync(database.path))
+      throw new ConfigError(`DATA_DIR=${dataDir} has no records: ${database.path} is not there`);
+    return await withKeys(config, (keys) => execute(command, keys, io));
   } catch (error) {
     if (!(error instanceof ConfigError) && !(error instanceof AppError)) throw error;
     io.err(`sandbox keys: ${error.message}\n`);
@@ -69,6 +73,12 @@ function parse(words: readonly string[]): Command | null {
   if (key === undefined || key.startsWith("-") || more.length > 0 || (at >= 0 && tenant === undefined)) return null;
   if (name === "create") return { name, key, tenant };
   return name === "revoke" && at < 0 ? { name, key } : null;
+}
+
+function whatIsWrong(words: readonly string[]): string {
+  const [name = "", ...more] = words;
+  const isUnnamed = more.length === 0 && (name === "create" || name === "revoke");
+  return isUnnamed ? `${name} needs the NAME of a key` : `${JSON.stringify(words.join(" "))} is not understood`;
 }
 
 async function withKeys(config: ReturnType<typeof loadConfig>, work: (keys: Keys) => Promise<number>): Promise<number> {
@@ -96,6 +106,8 @@ async function execute(command: Command, keys: Keys, io: Io): Promise<number> {
     case "revoke":
       await keys.revoke(OPERATOR_TENANT, command.key);
       io.err(`key ${command.key} is revoked\n`);
+      if (!(await keys.any()))
+        io.err("no key is left: bound to loopback, the API is open again to every user of this machine\n");
       return 0;
   }
 }

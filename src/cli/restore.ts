@@ -47,19 +47,23 @@ export async function restoreCommand(argv: string[]): Promise<number> {
   if (!existsSync(file)) throw new ConfigError(`${file} is not there`);
   const config = loadConfig(process.env, flags);
   const database = databaseFile(config);
+  const isNew = !existsSync(config.dataDir);
   const directory = openDataDirectory(config.dataDir);
   const lock = lockDataDirectory(directory);
   const executorLock = takeLock(join(directory.executor, "lock"));
+  let isRestored = false;
   try {
     if (executorLock === null)
       throw new ConfigError(`DATA_DIR=${directory.path} is in use by an executor: end it or choose another directory`);
     refuseData(directory.path, database);
     const description = await restore(config, resolve(file), database);
+    isRestored = true;
     process.stderr.write(`restored what ${file} has of ${description.created_at} into ${directory.path}\n`);
     return 0;
   } finally {
     executorLock?.release();
     lock.release();
+    if (isNew && !isRestored) rmSync(directory.path, { recursive: true, force: true });
   }
 }
 

@@ -28,7 +28,7 @@ export class RunClient {
   readonly #headers: Record<string, string>;
 
   constructor(url: string, key: string | undefined) {
-    this.#url = url.replace(/\/+$/, "");
+    this.#url = url.replace(/(\/api\/v1)?\/*$/, "");
     this.#headers = key === undefined || key === "" ? {} : { Authorization: `Bearer ${key}` };
     reachDirectly(new URL(url).hostname);
   }

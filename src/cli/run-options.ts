@@ -36,9 +36,12 @@ Usage: sandbox run [OPTIONS] FILE|-
   --keep            leave the new session alive and say its id
 
 Ctrl-C cancels the program; a second one leaves at once.
-Exit code: the program's own; 124 after the time limit; 130 when cancelled; 125 when the sandbox was lost or the
-service failed; 141 when nobody reads the output any more; 2 when this command was used wrongly.
+Exit code: the program's own, which is 128 and the signal's number when a signal or the memory limit ended it (137); 124
+after the time limit; 130 when cancelled; 125 when the sandbox was lost, or the service failed or refused; 141 when nobody
+reads the output any more; 1 when only a download failed; 2 when this command was used wrongly.
 `;
+
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 const ENDINGS: Record<string, Language> = {
   py: "python",
@@ -120,8 +123,10 @@ function take(options: RunOptions, flag: string, value: string): void {
       return;
     case "--env": {
       const equals = value.indexOf("=");
-      if (equals < 1) fail(`--env ${value}: allowed is NAME=VALUE`);
-      options.env[value.slice(0, equals)] = value.slice(equals + 1);
+      const name = value.slice(0, Math.max(0, equals));
+      if (!VARIABLE.test(name)) fail(`--env ${value}: allowed is NAME=VALUE, with letters, digits and _ in NAME`);
+      if (name.startsWith("LD_")) fail(`--env ${value}: loader variables (LD_*) are refused`);
+      options.env[name] = value.slice(equals + 1);
       return;
     }
     case "--event":
@@ -131,6 +136,8 @@ function take(options: RunOptions, flag: string, value: string): void {
       options.uploads.push(value);
       return;
     case "--download":
+      if (value.startsWith("/") || value.split("/").includes(".."))
+        fail(`--download ${value}: allowed is a path in the workspace, without / before it and .. in it`);
       options.downloads.push(value);
       return;
     default:

@@ -11,6 +11,15 @@ describe("help and version", () => {
     expect(stdout).toMatch(new RegExp(`^sandbox ${RegExp.escape(version)}(\\+[0-9a-f]+(-dirty)?)?\n$`));
   });
 
+  test("version and -V do the same", async () => {
+    const { stdout } = await command(["--version"]);
+    for (const word of ["version", "-V"]) expect(await command([word])).toMatchObject({ code: 0, stdout, stderr: "" });
+  });
+
+  test("a setting that is true by itself says how it is turned off", async () => {
+    expect((await command(["serve", "--help"])).stdout).toContain("  --executor-linger[=true|false]\n");
+  });
+
   test("--help lists every command", async () => {
     const { code, stdout } = await command(["--help"]);
     expect(code).toBe(0);
@@ -54,6 +63,13 @@ describe("what was typed wrongly ends with 2 and one line that says what to do",
     [["run", "--timeout", "0", "x"], "1 to 3600"],
     [["run", "--event", "{", "x"], "JSON"],
     [["run", "--env", "X", "x"], "NAME=VALUE"],
+    [["run", "--env", "1X=y", "x"], "NAME=VALUE"],
+    [["run", "--env", "LD_PRELOAD=y", "x"], "LD_*"],
+    [["run", "--download", "../x", "x"], "in the workspace"],
+    [["run", "--download", "/etc/passwd", "x"], "in the workspace"],
+    [["keys", "create"], "needs the NAME"],
+    [["keys", "list", "--data-dir", "/tmp/sandbox-none"], "has no records"],
+    [["backup", "records.zip", "--data-dir", "/tmp"], ".tar.gz"],
     [["run", "--server", "localhost:8000", "x"], "http://"],
     [["run", "--keep", "x"], "--server"],
     [["run", "--session", "s", "x"], "--server"],

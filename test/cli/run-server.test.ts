@@ -72,6 +72,8 @@ describe("a service that was named", () => {
   test("by a flag, rather than by the variable", async () => {
     const args = ["run", "--server", `${server.url}/`, "hello.py"];
     expect((await command(args, options("http://127.0.0.1:1"))).stdout).toBe("hello\n");
+    for (const base of ["/api/v1", "/api/v1/"])
+      expect((await command(["run", "hello.py"], options(`${server.url}${base}`))).stdout).toBe("hello\n");
   });
 
   test("runs in a session that is there, and leaves it", async () => {

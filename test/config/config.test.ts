@@ -268,7 +268,7 @@ describe("documents", () => {
     expect(new Set(variables).size).toBe(variables.length);
     for (const variable of variables) {
       const flag = `--${variable.toLowerCase().replaceAll("_", "-")}`;
-      expect(settingsHelp().match(new RegExp(`^  ${flag}( VALUE)?$`, "gm"))).toHaveLength(1);
+      expect(settingsHelp().match(new RegExp(`^  ${flag}( VALUE|\\[=true\\|false\\])$`, "gm"))).toHaveLength(1);
       expect(settingsTable().match(new RegExp(`^\\| \`${variable}\` \\|`, "gm"))).toHaveLength(1);
     }
     for (const row of settingsTable().trim().split("\n")) expect(row.replaceAll("\\|", "").split("|")).toHaveLength(5);

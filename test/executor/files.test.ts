@@ -113,7 +113,7 @@ describe("paths", () => {
     expect(await codeOf(put("."))).toBe("file_conflict");
     expect(await codeOf(files.remove(""))).toBe("invalid_path");
     expect(await codeOf(files.move("", "x"))).toBe("invalid_path");
-    await expect(files.move("a/b", "a/b/c/d")).rejects.toThrow("a/b can't be moved into itself");
+    expect(await files.move("a/b", "a/b/c/d").catch(String)).toContain("a/b can't be moved into itself");
     await files.makeDirectory("");
   });
 });

@@ -30,7 +30,9 @@ test("a key made by the command opens a server's records, until it is revoked", 
   const keys = new Keys({ store: new SqlKeyStore(sql), clock: systemClock, configured: [] });
   expect(await keys.authenticate(out.trim())).toEqual({ tenant: "team", name: "ci" });
   expect((await run("list")).out).toMatch(/^ci +team +sbx_\S+ +valid /m);
-  expect((await run("revoke", "ci")).code).toBe(0);
+  await run("create", "other");
+  expect((await run("revoke", "other")).err).toBe("key other is revoked\n");
+  expect(await run("revoke", "ci")).toMatchObject({ code: 0, err: expect.stringContaining("the API is open again") });
   expect(await keys.authenticate(out.trim())).toBeNull();
   expect((await run("list")).out).toMatch(/^ci +team +sbx_\S+ +revoked /m);
   await sql.close();
