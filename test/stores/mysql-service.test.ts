@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Client, type Json } from "../e2e/client.ts";
 import { startServer, type Server } from "../e2e/server.ts";
 import { MariaDb, mariaDbMissing, Minio, minioMissing } from "../services.ts";
@@ -64,8 +66,9 @@ describe.skipIf(missing !== null)(missing ?? "the service on MariaDB and MinIO",
     expect(figures).toMatch(/^sandbox_store_errors_total\{store="database"\} [1-9]/m);
     expect(figures).not.toMatch(/^sandbox_sessions_active /m);
     expect(figures).toMatch(/^sandbox_sessions_total [1-9]/m);
-    // The program comes to its end meanwhile.
-    await Bun.sleep(4000);
+    // The program comes to its end meanwhile, as its journal tells: the service can't say so.
+    const journal = join(server.dataDir, "journals", session, `${execution}.journal`);
+    while (!/^\d+ end /m.test(await readFile(journal, "utf8"))) await Bun.sleep(50);
     await database.start();
 
     const answered = async () => (await client.get(`/executions/${execution}?wait=1`)).body;
