@@ -186,7 +186,10 @@ export class Scheduler implements Wakeups {
     const { signal } = waiting;
     const done = before
       .then(() => this.#reconciler.step(id, { ...options, signal }))
-      .catch((error: unknown) => this.#d.log.warn("session.step_failed", { session_id: id, error }))
+      // That it waits no longer for the sandbox of a session which has ended is no failure.
+      .catch((error: unknown) =>
+        this.#d.log[signal.aborted ? "debug" : "warn"]("session.step_failed", { session_id: id, error }),
+      )
       .finally(() => {
         if (this.#steps.get(id)?.done === done) this.#steps.delete(id);
       });

@@ -5,7 +5,7 @@ import type { Manifest, Objects } from "../objects/objects.ts";
 import { latestVersion, storeVersion } from "../objects/versions.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
-import { type Session, type SessionStore } from "../sessions/session.ts";
+import { isLive, type Session, type SessionStore } from "../sessions/session.ts";
 import { within } from "../within.ts";
 import { Recent } from "./recent.ts";
 import { FairTurns } from "./fair-turns.ts";
@@ -81,11 +81,16 @@ export class Snapshots {
     if (this.#isStopping || queued.next !== null || queued.timer !== null) return;
     queued.timer = setTimeout(() => {
       queued.timer = null;
-      this.now(sessionId).catch((error: unknown) => {
-        if (!isTooLarge(error)) this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
-        if (!isFinal(error)) this.#after(sessionId, retryMs, Math.min(retryMs * 2, RETRY_MS.longest));
-      });
+      this.now(sessionId).catch((error: unknown) => this.#failed(sessionId, error, retryMs));
     }, ms);
+  }
+
+  /** The last version of a session that has ended is stored by whoever ends it. */
+  async #failed(sessionId: string, error: unknown, retryMs: number): Promise<void> {
+    const session = await this.#d.sessions.get(sessionId).catch(() => undefined);
+    if (session !== undefined && (session === null || !isLive(session))) return;
+    if (!isTooLarge(error)) this.#d.log.warn("workspace.not_stored", { session_id: sessionId, error });
+    if (!isFinal(error)) this.#after(sessionId, retryMs, Math.min(retryMs * 2, RETRY_MS.longest));
   }
 
   /** Resolves when a version is stored that has all that was in the workspace at the call. Throws AppError. */
