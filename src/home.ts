@@ -6,7 +6,9 @@ import { ensureExecutor } from "./executor/spawn.ts";
 import type { Log } from "./log.ts";
 import type { Objects } from "./objects/objects.ts";
 import type { Provisioner } from "./provisioners/provisioner.ts";
+import { isLive } from "./sessions/session.ts";
 import { StoredLayers } from "./workspaces/stored-layers.ts";
+import { SqlSessionStore } from "./stores/session-store.ts";
 import type { Sql } from "./stores/sql.ts";
 import { restoreWorkspace } from "./workspaces/restore.ts";
 
@@ -109,6 +111,7 @@ async function openKubernetes(config: Config, sql: Sql, objects: Objects, log: L
     import("./provisioners/kubernetes/kubernetes-provisioner.ts"),
     import("./stores/warm-pod-store.ts"),
   ]);
+  const sessions = new SqlSessionStore(sql);
   const client = await KubernetesClient.open(config.kubernetesNamespace).catch((error: unknown) => {
     const cause = error instanceof Error ? error.message : String(error);
     throw new ConfigError(`PROVISIONER=kubernetes can't be used: ${cause}`);
@@ -123,6 +126,10 @@ async function openKubernetes(config: Config, sql: Sql, objects: Objects, log: L
       maxRunning: config.maxRunningPerSession,
       startTimeoutMs: config.creatingTimeoutMs,
       restore: (session, executor) => restoreWorkspace(objects, session, executor),
+      isLive: async (session) => {
+        const row = await sessions.get(session.id);
+        return row !== null && isLive(row) && row.created_at === session.created_at;
+      },
       shelf: new StoredLayers(objects),
       privateRanges: config.privateNetworkRanges,
       indexUrl: config.packageIndexUrl ?? hostIndexUrl(process.env),

@@ -94,7 +94,7 @@ export class SessionReconciler {
         expires_at: deadlineOf(session, at, this.#d.bounds),
         updated_at: at.toISOString(),
       };
-      if (!(await sessions.update(session.id, fields, ["creating"]))) return this.step(session.id);
+      if (!(await sessions.update(session.id, fields, ["creating"], session.created_at))) return this.step(session.id);
       const running = { ...session, ...fields };
       this.#d.changes.notify(session.id, running);
       this.#d.began(running);
@@ -163,7 +163,8 @@ export class SessionReconciler {
     const busy =
       isInstalling(session, now.getTime()) || (await this.#d.executions.countLive({ sessionId: session.id })) > 0;
     if (busy && !this.#pastLifetime(session, now)) {
-      await this.#d.sessions.update(session.id, { expires_at: deadlineOf(session, now, this.#d.bounds) }, ["running"]);
+      const fields = { expires_at: deadlineOf(session, now, this.#d.bounds) };
+      await this.#d.sessions.update(session.id, fields, ["running"], session.created_at);
       return;
     }
     await this.#end(session, { status: "terminated", error_message: null }, "expired");
@@ -174,7 +175,7 @@ export class SessionReconciler {
     const now = this.#d.clock.now();
     const expiresAt = deadlineOf(session, now, this.#d.bounds);
     const fields = { last_activity_at: now.toISOString(), expires_at: expiresAt };
-    await this.#d.sessions.update(session.id, fields, ["running"]);
+    await this.#d.sessions.update(session.id, fields, ["running"], session.created_at);
   }
 
   #pastLifetime(session: Session, now: Date): boolean {
@@ -189,12 +190,12 @@ export class SessionReconciler {
   ): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { ...end, completed_at: at, updated_at: at };
-    if (await this.#d.sessions.update(session.id, fields, LIVE_STATUSES)) {
+    if (await this.#d.sessions.update(session.id, fields, LIVE_STATUSES, session.created_at)) {
       this.#d.changes.notify(session.id, { ...session, ...fields });
       const livedS = Math.round((Date.parse(at) - Date.parse(session.created_at)) / 1000);
       // The record has the message, which may quote what an installer or a Pod said.
       this.#d.log.info("session.ended", { session_id: session.id, status: end.status, code, lived_s: livedS });
-    }
+    } else if ((await this.#d.sessions.get(session.id))?.created_at !== session.created_at) return;
     await this.#release(session);
   }
 

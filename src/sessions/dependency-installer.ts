@@ -113,7 +113,7 @@ export class DependencyInstaller {
   /** Throws `session_ended` when the session is not live any more. */
   async #write(session: Session, fields: Partial<Session>): Promise<Session> {
     const written = { ...fields, updated_at: this.#now() };
-    if (!(await this.#d.store.update(session.id, written, LIVE_STATUSES)))
+    if (!(await this.#d.store.update(session.id, written, LIVE_STATUSES, session.created_at)))
       throw new AppError("session_ended", `session ${session.id} has ended`);
     const changed = { ...session, ...written };
     this.#d.changes.notify(session.id, changed);

@@ -66,6 +66,9 @@ export type Page = { limit: number; offset: number };
 export type Listed<T> = { items: T[]; total: number };
 export type SessionFilter = { status?: SessionStatus | undefined; template_id?: string | undefined };
 
+/** What tells a session from one that had its id before, or has it after it was deleted. */
+export type SessionIdentity = Pick<Session, "id" | "created_at">;
+
 /** A lease: the one process that may act on a row until `expiresAt` (ISO 8601). Taken by a conditional update. */
 export type Lease = { owner: string; expiresAt: string };
 
@@ -84,15 +87,20 @@ export interface SessionStore {
   get(id: string): Promise<Session | null>;
   /** Newest first. */
   list(tenant: string, filter: SessionFilter, page: Page): Promise<Listed<Session>>;
-  /** Writes the given fields, and only if the row's status is one of `from` (any when absent). False when it was not. */
+  /**
+   * Writes the given fields, and only if the row's status is one of `from` (any when absent), and it is the session that was
+   * created at `createdAt` (when given): its id may be another's meanwhile. False when it was not.
+   */
   update(
     id: string,
     fields: Partial<Omit<Session, "id" | "tenant">>,
     from?: readonly SessionStatus[],
+    createdAt?: string,
   ): Promise<boolean>;
   /** Writes how an installation began, if the session is live and no other began since it was read as `known`. False when not. */
   beginInstallation(known: Session, fields: Partial<Omit<Session, "id" | "tenant">>): Promise<boolean>;
-  delete(id: string): Promise<boolean>;
+  /** Only the session that was created at `createdAt`, when given. */
+  delete(id: string, createdAt?: string): Promise<boolean>;
   countLive(tenant?: string): Promise<number>;
   countLiveByTemplate(templateId: string): Promise<number>;
   /** Takes or renews the lease of a session whose lease is free, expired or already the owner's. */

@@ -20,6 +20,7 @@ import {
   type RequestedDependency,
   type Session,
   type SessionFilter,
+  type SessionIdentity,
   type SessionStore,
 } from "./session.ts";
 
@@ -230,22 +231,21 @@ export class Sessions {
       last_activity_at: now.toISOString(),
       updated_at: now.toISOString(),
     };
-    if (!(await this.#d.store.update(id, fields, LIVE_STATUSES)))
+    if (!(await this.#d.store.update(id, fields, LIVE_STATUSES, session.created_at)))
       throw new AppError("session_ended", `session ${id} has ended`);
     return { ...session, ...fields };
   }
 
   /** Ends the sandbox and its executions; the record stays. Idempotent. */
   async terminate(tenant: string, id: string): Promise<Session> {
-    await this.get(tenant, id);
-    await this.#end(id, { filesGo: false });
+    await this.#end(await this.get(tenant, id), { filesGo: false });
     return this.get(tenant, id);
   }
 
-  async #end(id: string, options: { filesGo: boolean }): Promise<void> {
+  async #end({ id, created_at: createdAt }: SessionIdentity, options: { filesGo: boolean }): Promise<void> {
     const at = this.#d.clock.now().toISOString();
     const fields = { status: "terminated" as const, completed_at: at, updated_at: at };
-    if (await this.#d.store.update(id, fields, LIVE_STATUSES)) {
+    if (await this.#d.store.update(id, fields, LIVE_STATUSES, createdAt)) {
       const ended = await this.#d.store.get(id);
       if (ended !== null) this.#d.changes.notify(id, ended);
     }
@@ -254,18 +254,30 @@ export class Sessions {
 
   /** Ends the session and forgets it: sandbox, files, executions and record. */
   async delete(tenant: string, id: string): Promise<void> {
-    await this.get(tenant, id);
-    await this.#end(id, { filesGo: true });
-    await this.forget(id);
+    const session = await this.get(tenant, id);
+    await this.#end(session, { filesGo: true });
+    await this.#forget(session);
   }
 
   /** Removes all that is kept of a session that has ended. The record goes last, so a part that failed can be repeated. */
   async forget(id: string): Promise<void> {
-    await this.#d.provisioner.release(id, { deleteWorkspace: true });
     const session = await this.#d.store.get(id);
-    if (session !== null) await this.#d.forgetFiles(session);
+    if (session !== null) await this.#forget(session);
+  }
+
+  /** Whoever deletes it at the same time may be done, and the id another session's. */
+  async #forget(session: Session): Promise<void> {
+    const { id, created_at: createdAt } = session;
+    if (!(await this.#isThere(session))) return;
+    await this.#d.provisioner.release(id, { deleteWorkspace: true });
+    if (!(await this.#isThere(session))) return;
+    await this.#d.forgetFiles(session);
     await this.#d.executions.deleteBySession(id);
-    await this.#d.store.delete(id);
+    await this.#d.store.delete(id, createdAt);
+  }
+
+  async #isThere({ id, created_at: createdAt }: SessionIdentity): Promise<boolean> {
+    return (await this.#d.store.get(id))?.created_at === createdAt;
   }
 
   /** The session once it is no longer `creating`, or as it is after `waitMs`. */
@@ -284,7 +296,7 @@ export class Sessions {
     const expiresAt = deadlineOf(session, now, this.#d.rules.bounds);
     const fields = { last_activity_at: now.toISOString(), expires_at: expiresAt };
     try {
-      await this.#d.store.update(session.id, fields, LIVE_STATUSES);
+      await this.#d.store.update(session.id, fields, LIVE_STATUSES, session.created_at);
     } catch (error) {
       if (!(error instanceof AppError && error.code === "store_unavailable")) throw error;
     }

@@ -111,11 +111,14 @@ export class SqlSessionStore implements SessionStore {
     id: string,
     fields: Partial<Omit<Session, "id" | "tenant">>,
     from?: readonly SessionStatus[],
+    createdAt?: string,
   ): Promise<boolean> {
     const set = COLUMNS.assignments(fields);
     const status = from === undefined ? "" : ` AND status IN (${marks(from)})`;
-    const sql = `UPDATE sessions SET ${set.sql || "status = status"} WHERE id = ?${status}`;
-    return (await this.#sql.run(sql, [...set.values, id, ...(from ?? [])])) > 0;
+    const same = createdAt === undefined ? "" : " AND created_at = ?";
+    const sql = `UPDATE sessions SET ${set.sql || "status = status"} WHERE id = ?${status}${same}`;
+    const when = createdAt === undefined ? [] : [createdAt];
+    return (await this.#sql.run(sql, [...set.values, id, ...(from ?? []), ...when])) > 0;
   }
 
   async beginInstallation(known: Session, fields: Partial<Omit<Session, "id" | "tenant">>): Promise<boolean> {
@@ -126,8 +129,10 @@ export class SqlSessionStore implements SessionStore {
     return (await this.#sql.run(sql, [...set.values, id, ...LIVE_STATUSES, status, startedAt ?? ""])) > 0;
   }
 
-  async delete(id: string): Promise<boolean> {
-    return (await this.#sql.run("DELETE FROM sessions WHERE id = ?", [id])) > 0;
+  async delete(id: string, createdAt?: string): Promise<boolean> {
+    const sql = "DELETE FROM sessions WHERE id = ?";
+    if (createdAt === undefined) return (await this.#sql.run(sql, [id])) > 0;
+    return (await this.#sql.run(`${sql} AND created_at = ?`, [id, createdAt])) > 0;
   }
 
   countLive(tenant?: string): Promise<number> {

@@ -39,7 +39,7 @@ function peer(name: string, namespace: string, app: string): object {
 
 function session(name: string): object {
   const limits = { cpuCores: 0.5, memoryBytes: 256 * 1024 ** 2, diskBytes: 256 * 1024 ** 2, maxProcesses: 64 };
-  const purpose = { sessionId: name, attempt: 1 };
+  const purpose = { sessionId: name, createdAt: "", attempt: 1 };
   const request = { purpose, name, image: "sandbox-template-python-basic:latest", limits };
   return podManifest(
     { ...request, token: executorToken("a secret of this test", name) },

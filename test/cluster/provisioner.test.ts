@@ -248,6 +248,23 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
     await provisioner.release(one.id, { deleteWorkspace: true });
   }, 60_000);
 
+  test("a session gets nothing of one that had its id before, and of one that is gone nothing is made", async () => {
+    const former = session({ env_vars: { SECRET: "former" } });
+    const one = session({ id: former.id, created_at: new Date(Date.now() + 5).toISOString(), env_vars: {} });
+    const other = new KubernetesProvisioner(client, { ...OPTIONS, isLive: async (asked) => asked === one }, log);
+    try {
+      const made = await provisioner.ensure(former);
+      const next = await eventually("a Pod of its own", 30, () => other.ensure(one).catch(() => null));
+      expect(next.containerId).not.toBe(made.containerId);
+      expect((await run(next.executor, one.id, 'echo "$SECRET"').ran()).stdout).toBe("\n");
+      expect((await refusal(other.ensure(former))).code).toBe("executor_unavailable");
+      expect((await other.ensure(one)).containerId).toBe(next.containerId);
+    } finally {
+      await provisioner.release(one.id, { deleteWorkspace: true });
+      await other.close();
+    }
+  }, 60_000);
+
   test("somebody else's Pod of the name is left alone", async () => {
     const one = session();
     const name = podName(one.id);

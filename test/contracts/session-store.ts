@@ -21,6 +21,17 @@ export function sessionStoreContract(name: string, open: () => Promise<Stores>):
       return { ids: items.map((one) => one.id), total };
     };
 
+    test("a session that was deleted is changed and deleted no more, whoever has its id now", async () => {
+      await insert({ created_at: at(0), error_message: null });
+      await stores.sessions.delete("s");
+      await insert({ created_at: at(9), error_message: null });
+      expect(await stores.sessions.update("s", { error_message: "x" }, ["running"], at(0))).toBe(false);
+      expect(await stores.sessions.delete("s", at(0))).toBe(false);
+      expect((await stores.sessions.get("s"))?.error_message).toBeNull();
+      expect(await stores.sessions.update("s", { error_message: "x" }, ["running"], at(9))).toBe(true);
+      expect(await stores.sessions.delete("s", at(9))).toBe(true);
+    });
+
     test("a session comes back as it was", async () => {
       const session = sessionRecord({
         runtime_node: "node-1",

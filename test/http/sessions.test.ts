@@ -156,3 +156,31 @@ test("one whose sandbox is still waited for is terminated at once", async () => 
     await slow.stop();
   }
 }, 5000);
+
+test("a second deletion that comes late leaves the next session of the id alone", async () => {
+  let beforeEnd: (() => Promise<void>) | null = null;
+  const own = await startApi({
+    provisioner: (usual) => ({
+      ...usual,
+      release: async (...all) => {
+        await usual.release(...all);
+        const meanwhile = all[1].deleteWorkspace ? beforeEnd : null;
+        if (meanwhile === null) return;
+        beforeEnd = null;
+        await meanwhile();
+      },
+    }),
+  });
+  try {
+    const body = { id: "again", template_id: "python-basic" };
+    await own.client.post("/sessions?wait=5", body);
+    beforeEnd = async () => {
+      await own.deps.sessions.forget("again");
+      expect((await own.client.post("/sessions?wait=5", body)).status).toBe(201);
+    };
+    expect((await own.client.raw("DELETE", "/sessions/again")).status).toBe(204);
+    expect(await own.client.get("/sessions/again")).toMatchObject({ status: 200, body: { status: "running" } });
+  } finally {
+    await own.stop();
+  }
+});

@@ -52,7 +52,7 @@ async function userOf(client: KubernetesClient): Promise<string> {
 export async function podRefusal(client: KubernetesClient, settings: PodSettings): Promise<string | null> {
   const limits = { cpuCores: 0.1, memoryBytes: 128 * 1024 ** 2, diskBytes: 256 * 1024 ** 2, maxProcesses: 64 };
   const name = `sandbox-doctor-${crypto.randomUUID().slice(0, 8)}`;
-  const purpose = { sessionId: name, attempt: 1 };
+  const purpose = { sessionId: name, createdAt: "", attempt: 1 };
   const request = { purpose, name, image: settings.executorImage, limits, token: "none" };
   const path = `/api/v1/namespaces/${client.namespace}/pods?dryRun=All`;
   try {

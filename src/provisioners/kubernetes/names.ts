@@ -4,6 +4,8 @@ import { createHash, createHmac, randomBytes } from "node:crypto";
 export const MANAGED_BY = { "app.kubernetes.io/managed-by": "sandbox-control-plane" } as const;
 /** Annotation with the id of the session, since not every id is a label's value. */
 export const SESSION_ID = "sandbox/session-id";
+/** Annotation with when the session was created: another one may have had its id. */
+export const SESSION_CREATED_AT = "sandbox/session-created-at";
 /** Annotation with the number of the Pod among those of its session that were lost soon after they were made; from 1. */
 export const ATTEMPT = "sandbox/attempt";
 

@@ -1,6 +1,6 @@
 import type { V1Container, V1ObjectMeta, V1Pod, V1ResourceRequirements, V1Volume } from "@kubernetes/client-node";
 import type { SandboxLimits } from "../../executor/protocol.ts";
-import { ATTEMPT, MANAGED_BY, podUid, SESSION_ID, TEMPLATE_ID, WARM_POOL } from "./names.ts";
+import { ATTEMPT, MANAGED_BY, podUid, SESSION_CREATED_AT, SESSION_ID, TEMPLATE_ID, WARM_POOL } from "./names.ts";
 
 /** What of the service's configuration goes into every Pod. */
 export type PodSettings = {
@@ -18,7 +18,7 @@ export type PodSettings = {
 
 export type PodRequest = {
   /** Whose it is: a session's, or nobody's yet. `attempt`: see `ATTEMPT`. */
-  purpose: { sessionId: string; attempt: number } | { templateId: string; pool: string };
+  purpose: { sessionId: string; createdAt: string; attempt: number } | { templateId: string; pool: string };
   /** See `podName` and `newWarmName`. */
   name: string;
   image: string;
@@ -103,7 +103,11 @@ function description({ purpose }: PodRequest): Pick<V1ObjectMeta, "labels" | "an
     },
     annotations: isWarm
       ? { [WARM_POOL]: purpose.pool, [TEMPLATE_ID]: purpose.templateId }
-      : { [SESSION_ID]: purpose.sessionId, [ATTEMPT]: String(purpose.attempt) },
+      : {
+          [SESSION_ID]: purpose.sessionId,
+          [SESSION_CREATED_AT]: purpose.createdAt,
+          [ATTEMPT]: String(purpose.attempt),
+        },
   };
 }
 

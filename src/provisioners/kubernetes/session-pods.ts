@@ -4,7 +4,7 @@ import type { Log } from "../../log.ts";
 import type { Session } from "../../sessions/session.ts";
 import { sandboxLimits } from "../sandbox-spec.ts";
 import { KubernetesError, type KubernetesClient } from "./client.ts";
-import { ATTEMPT, executorToken, podName, SESSION_ID } from "./names.ts";
+import { ATTEMPT, executorToken, podName, SESSION_CREATED_AT, SESSION_ID } from "./names.ts";
 import { isAbandoned, podState, type PodState } from "./pod-state.ts";
 import type { PodWatch } from "./pod-watch.ts";
 import { podManifest, type PodSettings } from "./pod.ts";
@@ -15,6 +15,8 @@ export type SessionPodsOptions = Omit<PodSettings, "namespace"> & {
   tokenSecret: string;
   /** A session whose Pod does not run after this long fails; here it fails a little earlier, with the cause. */
   startTimeoutMs: number;
+  /** Whether the session has neither ended nor been deleted meanwhile. Absent: none does. */
+  isLive?: ((session: Session) => Promise<boolean>) | undefined;
 };
 
 /** What one call waits for in one go; a Pod that takes longer is looked at again by the next resync. */
@@ -56,6 +58,7 @@ export class SessionPods {
       const news = this.#watch.changed(name, limit);
       const pod = this.find(session.id);
       if (pod === undefined) await this.#create(session, name, attempt);
+      else if (isOfAnother(pod, session)) waitsFor = await this.#makeRoom(pod, session);
       else {
         const state = podState(pod);
         if (state.kind === "running") return pod;
@@ -68,9 +71,23 @@ export class SessionPods {
     throw new AppError("executor_unavailable", `the Pod ${name} does not run yet${why}`, { retryAfterS: 1 });
   }
 
+  /** What is left of a session that had the id before goes; whose own session is gone makes no room any more. */
+  async #makeRoom(pod: V1Pod, session: Session): Promise<string> {
+    await this.#checkLive(session);
+    const { name = "", uid } = pod.metadata ?? {};
+    if (podState(pod).kind !== "ending") await this.delete(name, { uid });
+    return "the end of the Pod before it";
+  }
+
+  async #checkLive(session: Session): Promise<void> {
+    if ((await this.#options.isLive?.(session)) !== false) return;
+    throw new AppError("executor_unavailable", `session ${session.id} has ended meanwhile`, { retryAfterS: 1 });
+  }
+
   async #create(session: Session, name: string, attempt: number): Promise<void> {
+    await this.#checkLive(session);
     const token = executorToken(this.#options.tokenSecret, name);
-    const purpose = { sessionId: session.id, attempt };
+    const purpose = { sessionId: session.id, createdAt: session.created_at, attempt };
     const request = { purpose, name, image: session.image_url, limits: sandboxLimits(session), token };
     const settings = { ...this.#options, namespace: this.#client.namespace };
     try {
@@ -124,4 +141,9 @@ export class SessionPods {
       throw asAppError(error, "the cluster refused to delete the Pod");
     }
   }
+}
+
+/** It was made for a session that had the id before, or has it since. */
+function isOfAnother(pod: V1Pod, session: Session): boolean {
+  return (pod.metadata?.annotations?.[SESSION_CREATED_AT] ?? session.created_at) !== session.created_at;
 }

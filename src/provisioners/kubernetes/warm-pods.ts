@@ -27,6 +27,8 @@ export type WarmPodsDeps = {
   startTimeoutMs: number;
   maxRunning: number;
   maxProcesses: number;
+  /** See SessionPodsOptions. */
+  isLive?: ((session: Session) => Promise<boolean>) | undefined;
 };
 
 /** Pods that a claim looks at; more are only ready where others claim at the same time. */
@@ -146,6 +148,10 @@ export class WarmPods {
         const own = await store.ofSession(session.id);
         if (own !== null) return own;
         continue;
+      }
+      if ((await this.#d.isLive?.(session)) === false) {
+        await this.forget(session.id, name);
+        return null;
       }
       log.info("warm_pod.claimed", { session_id: session.id, pod: name });
       this.#remember(session.id, name);

@@ -15,12 +15,14 @@ const SETTINGS: PodSettings = {
   logLevel: "info",
 };
 
+const CREATED_AT = "2025-01-02T03:04:05.678Z";
+
 function request(fields: Partial<PodRequest> = {}): PodRequest {
   const sessionId = "sess_20250102_0a1b2c3d";
   const name = podName(sessionId);
   const limits = { cpuCores: 1, memoryBytes: GIBIBYTE / 2, diskBytes: GIBIBYTE, maxProcesses: 128 };
   const token = executorToken("secret", name);
-  const purpose = { sessionId, attempt: 1 };
+  const purpose = { sessionId, createdAt: CREATED_AT, attempt: 1 };
   return { purpose, name, image: "sandbox-template-python-basic:v1.0.0", limits, token, ...fields };
 }
 
@@ -44,10 +46,13 @@ describe("the manifest of a Pod", () => {
 
   test("with a runtime class, small limits and a later attempt", async () => {
     const limits = { cpuCores: 0.05, memoryBytes: 16 * 1024 ** 2, diskBytes: 64 * 1024 ** 2, maxProcesses: 16 };
-    const pod = podManifest(request({ limits, purpose: { sessionId: "sess_20250102_0a1b2c3d", attempt: 2 } }), {
-      ...SETTINGS,
-      runtimeClass: "gvisor",
-    });
+    const pod = podManifest(
+      request({ limits, purpose: { sessionId: "sess_20250102_0a1b2c3d", createdAt: CREATED_AT, attempt: 2 } }),
+      {
+        ...SETTINGS,
+        runtimeClass: "gvisor",
+      },
+    );
     expect(pod).toEqual(await golden("runtime-class.json", pod));
   });
 
