@@ -25,6 +25,7 @@ const IDLE_CHECK_MS = 30_000;
 /** How often an executor in a container, whose memory is the session's too, looks whether it can give some back. */
 const TIDY_MS = 2000;
 const MIN_TOKEN_LENGTH = 32;
+const MAX_PORT = 65_535;
 /** The workspace of `--single-sandbox`. */
 const WORKSPACE = "/workspace";
 
@@ -174,7 +175,7 @@ function parseOptions(rest: string[]): Options {
 
 function parseListen(address: string): { hostname: string; port: number } {
   const [, hostname, port] = /^\[?([^\]]+?)\]?:(\d{1,5})$/.exec(address) ?? [];
-  if (hostname === undefined) throw invalid(["--listen", address]);
+  if (hostname === undefined || Number(port) > MAX_PORT) throw invalid(["--listen", address]);
   return { hostname, port: Number(port) };
 }
 

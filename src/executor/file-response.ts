@@ -53,6 +53,9 @@ function bodyOf(fd: number, start: number, end: number, signal?: AbortSignal): R
     try {
       const { bytesRead } = await readAt(fd, block, 0, block.length, position);
       return block.subarray(0, bytesRead);
+    } catch (error) {
+      isDone = true;
+      throw error;
     } finally {
       isReading = false;
       if (isDone) closeSync(fd);

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { appendFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { executorCommand } from "../../src/cli/executor.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { AppError } from "../../src/errors.ts";
 import { HttpExecutor } from "../../src/executor/client.ts";
@@ -146,6 +147,10 @@ describe("killed with SIGKILL", () => {
 });
 
 describe("over TCP", () => {
+  test.each(["127.0.0.1:65536", "127.0.0.1", ":8700"])("the address %s is refused", (address) => {
+    expect(executorCommand(["--listen", address])).rejects.toThrow(`--listen ${address} is not valid`);
+  });
+
   test("every request needs the token, and the token must be long", async () => {
     const config = await newConfig();
     const token = "t".repeat(40);
