@@ -160,7 +160,7 @@ describe("measuring", () => {
     const open = () => [...new Bun.Glob("*").scanSync({ cwd: "/proc/self/fd", onlyFiles: false })].length;
     const before = open();
     await Promise.all(Array.from({ length: 20 }, () => measureUsage(dir, most)));
-    expect(open()).toBe(before);
+    expect(open()).toBeLessThanOrEqual(before);
   });
 
   test("is not led out by a directory that is swapped for a link", async () => {
