@@ -234,6 +234,7 @@ export async function startApp(config: Config, log: Log): Promise<App> {
       throw error;
     },
   );
+  // Not every caller waits for it, and its failure has been logged.
   ready.catch(() => {});
 
   const stop = async ({ graceMs, waitMs } = { graceMs: 0, waitMs: 0 }): Promise<void> => {

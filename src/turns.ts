@@ -12,6 +12,7 @@ export class Turns {
   async take<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();
     const turn = before.then(work);
+    // Its failure is the caller's; the next one's turn comes all the same.
     const ended = turn.catch(() => {});
     this.#last.set(key, ended);
     try {

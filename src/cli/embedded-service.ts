@@ -46,6 +46,7 @@ export async function startEmbedded(): Promise<EmbeddedService> {
       if (given === "") await removeTree(dataDir);
     };
     await app.ready.catch(async (error: unknown) => {
+      // What kept the executor from starting is what the caller is to know.
       await stop().catch(() => {});
       throw error;
     });
@@ -110,6 +111,7 @@ async function removeAbandoned(): Promise<void> {
     if (pid === undefined || isRunning(Number(pid))) continue;
     if (statSync(path, { throwIfNoEntry: false })?.uid !== process.getuid?.()) continue;
     const executor = new HttpExecutor({ unix: join(path, "executor/socket") });
+    // Most often it has ended with its process.
     await executor.shutdown().catch(() => {});
     await executorEnded(path);
     await removeTree(path).catch(() => {});

@@ -94,6 +94,7 @@ class Incoming {
   constructor(body: ReadableStream<Uint8Array>) {
     const reader = body.getReader();
     this.#next = () => reader.read();
+    // Whoever cancels has a failure to tell of already.
     this.cancel = () => reader.cancel().catch(() => {});
   }
 

@@ -146,6 +146,7 @@ export class WorkspaceFiles {
     } catch (error) {
       rmSync(temporary, { force: true });
       upload?.end(false);
+      // Of no use to the caller beside the failure itself.
       await body.cancel().catch(() => {});
       throw translated(error);
     } finally {

@@ -30,6 +30,7 @@ export class InitLink {
     this.#jailed = jailed;
     this.#events = events;
     this.#log = log;
+    // It may fail before anybody asks for it.
     this.#ready.promise.catch(() => {});
     void this.#readFrames();
     void this.#readLog();

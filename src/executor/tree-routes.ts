@@ -34,6 +34,7 @@ export class TreeRoutes {
       this.#last = { directory, reader: new TreeReader(directory), turn: Promise.resolve() };
     const { reader, turn } = this.#last;
     const reading = turn.then(() => reader.read(maxBytes));
+    // Whoever asked for it is told of its failure; the next one's turn comes all the same.
     this.#last.turn = reading.catch(() => {});
     return reading;
   }

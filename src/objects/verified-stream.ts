@@ -24,6 +24,7 @@ export function verifiedStream(source: Source, sha256: string | null): ReadableS
           if (hash !== null && hash.digest("hex") !== sha256) throw damaged();
           controller.close();
         } catch (error) {
+          // The reader is told of what came first.
           await source.close().catch(() => {});
           controller.error(error);
         }

@@ -65,6 +65,7 @@ async function* archiveOf(objects: Objects, manifest: Manifest): AsyncGenerator<
       yield* blob.body;
     }
   } finally {
+    // Nobody reads them any more: they are let go of, whatever became of them.
     for (const blob of opened) await blob.then((one) => one?.body.cancel()).catch(() => {});
   }
 }

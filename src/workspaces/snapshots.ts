@@ -191,6 +191,7 @@ export class Snapshots {
     // What was taken differently than the tree has it is read again next time.
     if (stored.entries.length === entries.length && stored.entries.every((one, i) => one === entries[i]))
       this.#known.set(workspace, { tag: tree.tag, version: stored.version });
+    // One that stays now goes with the next version.
     if (versions.length >= KEPT_VERSIONS)
       await objects.deleteManifests(workspace, stored.version + 1 - KEPT_VERSIONS).catch(() => {});
     log.info("workspace.stored", {

@@ -78,7 +78,7 @@ export class WorkspaceVersions {
 
   /** The last version of a session that has ended; null when it has none. */
   async last(session: Session): Promise<Manifest | null> {
-    // While its sandbox is still there, the version may be on its way.
+    // While its sandbox is still there, the version may be on its way; if it can't be stored, the one before is the last.
     const isThere = await this.#d.provisioner.executorOf(session.id).then(
       () => true,
       () => false,
