@@ -265,9 +265,9 @@ export class Sandbox implements ExecutionHost {
       case FrameType.KILLED:
         return execution?.killed();
       case FrameType.ZYGOTE_STATE:
-      case FrameType.LOG:
+        return this.#d.log.debug("zygote.state", { is_there: frame.payload[0] === 1 });
       case FrameType.PROTOCOL_ERROR:
-        return this.#note(frame, execution);
+        return this.#refused(frame, execution);
     }
   }
 
@@ -277,9 +277,8 @@ export class Sandbox implements ExecutionHost {
     execution.startFailed(`the interpreter could not be started: ${message}`);
   }
 
-  #note(frame: Frame, execution: Execution | undefined): void {
+  #refused(frame: Frame, execution: Execution | undefined): void {
     const text = new TextDecoder().decode(frame.payload).slice(0, 500);
-    if (frame.type !== FrameType.PROTOCOL_ERROR) return this.#d.log.debug("init.said", { type: frame.type, text });
     this.#d.log.warn("init.protocol_error", { text, process: frame.id });
     if (execution === undefined) return;
     this.kill(execution);

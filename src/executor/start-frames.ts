@@ -36,7 +36,7 @@ export function inputFrames(process: number, job: Uint8Array | null, stdin: stri
 
 /** Starts a program that gets its input later. */
 export function spareFrame(process: number, command: Command): Uint8Array {
-  return encodeFrame(FrameType.START, process, encodeStart({ ...command, flags: StartFlag.SPARE }));
+  return encodeFrame(FrameType.START, process, encodeStart(command));
 }
 
 /** Defines the warm Python and starts it. */

@@ -22,14 +22,13 @@ export const FrameType = {
   KILLED: 0x48,
   PONG: 0x49,
   ZYGOTE_STATE: 0x4a,
-  LOG: 0x4b,
   PROTOCOL_ERROR: 0x4c,
 } as const;
 
 /** Flag of STDIN and JOB: nothing follows, the pipe is closed after this chunk. */
 export const LAST_CHUNK = 1;
-/** Flags of a START. */
-export const StartFlag = { ZYGOTE: 1, SPARE: 2 } as const;
+/** Flags of a START. ZYGOTE: as a fork of the warm Python; its command is for when there is none. */
+export const StartFlag = { ZYGOTE: 1 } as const;
 /** Longest chunk of STDIN and JOB that init takes, in bytes. */
 export const MAX_CHUNK = 1024 * 1024;
 

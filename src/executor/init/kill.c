@@ -1,7 +1,7 @@
 /*
  * Ending all processes of an execution. Its leader adopts its orphans, so all of them are below the leader until that one
- * ends; it is stopped first and killed last. One look at /proc a step, for all of
- * them together, so that init goes on with everything else.
+ * ends; it is stopped first and killed last. Each step takes one look at /proc, for all executions that are being ended, so
+ * that init goes on with everything else.
  */
 #include "init.h"
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { encodeFrame, encodeInput, encodeStart, FrameType, StartFlag } from "../../../src/executor/init/frames.ts";
+import { encodeFrame, encodeInput, encodeStart, FrameType } from "../../../src/executor/init/frames.ts";
 import { Init, PLACES } from "./fixture.ts";
 
 const MB = 1_000_000;
@@ -72,7 +72,7 @@ print(os.getsid(0) == os.getpid() == os.getpgid(0), signal.pthread_sigmask(0, []
   test("started ahead wait for their job", async () => {
     const id = init.newId();
     const command = { argv: ["/bin/sh", "-c", "cat <&3"], env: { PATH: "/usr/bin:/bin" }, cwd: "/" };
-    init.send(encodeFrame(FrameType.START, id, encodeStart({ ...command, flags: StartFlag.SPARE })));
+    init.send(encodeFrame(FrameType.START, id, encodeStart(command)));
     await init.frame(FrameType.STARTED, id);
     expect((await init.exit(init.sh("echo meanwhile"))).stdout).toBe("meanwhile\n");
     init.send(...encodeInput(FrameType.JOB, id, Buffer.from("late")));

@@ -7,7 +7,6 @@ import {
   FrameType,
   parseExit,
   parseStartFailed,
-  StartFlag,
   type Frame,
 } from "../../../src/executor/init/frames.ts";
 import { initCommand } from "./fixture.ts";
@@ -34,7 +33,7 @@ test("the executor writes the bytes that are agreed", () => {
     limits: [{ resource: 7, soft: 64n, hard: 128n }],
   };
   const nothing = { argv: ["/none"], env: {}, cwd: "/" };
-  const later = { argv: ["/bin/cat"], env: {}, cwd: "/", flags: StartFlag.SPARE };
+  const later = { argv: ["/bin/cat"], env: {}, cwd: "/" };
   const encoded: Record<keyof typeof toInit, string> = {
     start: hex(encodeFrame(FrameType.START, 7, encodeStart(command))),
     stdin: hex(encodeInput(FrameType.STDIN, 7, Buffer.from("in\n"))[0]),
