@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Changes, Wakeups } from "../changes.ts";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
@@ -47,6 +48,9 @@ export type ExecutionsDeps = {
 
 /** How often a waiter looks at the row itself, for changes that another replica made. */
 const RECHECK_MS = 500;
+/** How long a cancellation tries to reach the executor. */
+const REACH_MS = 5000;
+const REACH_RETRY_MS = 100;
 /** How long a cancelled execution may take to be stored as ended before the caller is answered all the same. */
 const CANCEL_WAIT_MS = 10_000;
 
@@ -136,19 +140,31 @@ export class Executions {
 
   /** Ends a live execution; answers when no process of it is left. One that has ended is answered unchanged. */
   async cancel(tenant: string, id: string): Promise<Execution> {
-    const execution = await this.get(tenant, id);
-    if (!isLive(execution)) return execution;
+    for (const end = performance.now() + REACH_MS; ; await delay(REACH_RETRY_MS)) {
+      const execution = await this.get(tenant, id);
+      if (!isLive(execution)) return execution;
+      try {
+        await this.#stop(execution);
+        return await this.ended(tenant, id, CANCEL_WAIT_MS);
+      } catch (error) {
+        // What another replica has just begun is here in a moment.
+        const isLate = performance.now() > end;
+        if (isLate || !(error instanceof AppError && error.code === "executor_unavailable")) throw error;
+      }
+    }
+  }
+
+  async #stop(execution: Execution): Promise<void> {
     try {
       const executor = await this.#d.provisioner.executorOf(execution.session_id);
-      await executor.cancel(id);
+      await executor.cancel(execution.id);
       // Its journal has its end now, but whoever is to store that may have died.
       this.#d.wakeups.execution(execution);
     } catch (error) {
       if (!(await this.#isUnstarted(execution, error))) throw error;
       const isTold = error instanceof AppError && error.code === "execution_not_found";
-      if ((await this.#cancelUnstarted(id)) && !isTold) await this.#stopOvertaken(execution);
+      if ((await this.#cancelUnstarted(execution.id)) && !isTold) await this.#stopOvertaken(execution);
     }
-    return this.ended(tenant, id, CANCEL_WAIT_MS);
   }
 
   /**

@@ -234,4 +234,25 @@ describe("reading and ending", () => {
     sent.resolve();
     await slow.stop();
   });
+
+  test("cancel reaches an executor that is there in a moment", async () => {
+    let failures = 0;
+    const slow = await startApi({
+      provisioner: (usual) => ({
+        ...usual,
+        executorOf: (id) =>
+          failures-- > 0
+            ? Promise.reject(new AppError("executor_unavailable", "the Pod does not run yet", { retryAfterS: 1 }))
+            : usual.executorOf(id),
+      }),
+    });
+    const id = await slow.client.submit(await slow.client.session(), "hang");
+    for await (const event of slow.client.events(id)) if (event.data["status"] === "running") break;
+    failures = 2;
+    expect(await slow.client.post(`/executions/${id}/cancel`)).toMatchObject({
+      status: 200,
+      body: { status: "cancelled" },
+    });
+    await slow.stop();
+  });
 });
