@@ -38,6 +38,8 @@ export class Watchdog {
   /** The activity before the last scan of the disk: what came after it was not seen. */
   #scannedActivity = -1;
   #lastUsage: Usage = { bytes: 0, files: 0 };
+  /** The last time that the limit seemed passed, the workspace was just being emptied. */
+  #wasEmptied = false;
   /** The last look found the disk limit passed. */
   #isDiskPassed = false;
   /** When each limit was first found passed, for those that every look since has found passed. */
@@ -114,10 +116,21 @@ export class Watchdog {
     this.#lastUsage = used;
     // What was written until the executions were ended is seen only now, and is not the fault of what runs by now.
     const wasPassed = this.#isDiskPassed;
+    if (!disk.isOver(used)) this.#wasEmptied = false;
     const grew = used.bytes > before.bytes || used.files > before.files;
-    this.#isDiskPassed = !wasPassed && grew && disk.isOver(used);
+    this.#isDiskPassed = !wasPassed && grew && disk.isOver(used) && !(await this.#isBeingEmptied(used));
     if (wasPassed) return "settling";
     return this.#isDiskPassed ? "disk" : null;
+  }
+
+  /** Looks again: what shrinks was filled earlier, by who may have ended. Not twice before there is room again: it would be a way around. */
+  async #isBeingEmptied(used: Usage): Promise<boolean> {
+    if (this.#wasEmptied) return (this.#wasEmptied = false);
+    const now = await this.#o.disk.look().catch(() => used);
+    this.#lastUsage = now;
+    const { bytes, files } = now;
+    this.#wasEmptied = bytes <= used.bytes && files <= used.files && (bytes < used.bytes || files < used.files);
+    return this.#wasEmptied;
   }
 
   #lookAtProcesses(root: number): void {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { DiskMeter } from "../../../src/executor/jail/disk-meter.ts";
+import type { Usage } from "../../../src/executor/jail/usage.ts";
 import { Watchdog } from "../../../src/executor/jail/watchdog.ts";
 
 const LIMITS = { cpuCores: 1, memoryBytes: 1024 ** 2, diskBytes: 1024 ** 2, maxProcesses: 8 };
@@ -34,4 +35,54 @@ test("a look that fails is told of, and not the last", async () => {
   await again.promise;
   watchdog.stop();
   expect(failures).toEqual([fault]);
+});
+
+/** Scans find these numbers of MiB, one after the other, and then the last for ever. */
+class ScriptedMeter extends DiskMeter {
+  readonly #found: number[];
+  readonly #done: () => void;
+
+  constructor(found: number[], done: () => void) {
+    super(dir, LIMITS.diskBytes, () => []);
+    this.#found = found;
+    this.#done = done;
+  }
+
+  override couldBeOver(): boolean {
+    return true;
+  }
+
+  override look(): Promise<Usage> {
+    const mebibytes = this.#found.length > 1 ? this.#found.shift() : this.#found[0];
+    if (this.#found.length === 1) this.#done();
+    return Promise.resolve({ bytes: (mebibytes ?? 0) * 1024 ** 2, files: 1 });
+  }
+}
+
+/** How often the disk limit of 1 MiB was passed while scans found all of this. */
+async function timesPassed(found: number[]): Promise<number> {
+  const over = Promise.withResolvers<void>();
+  let [activity, times] = [0, 0];
+  const watchdog = new Watchdog({
+    disk: new ScriptedMeter([...found, 0, 0], over.resolve),
+    limits: LIMITS,
+    activity: () => ++activity,
+    countedFrom: null,
+    passed: () => void times++,
+    failed: over.reject,
+    overrun: () => void times++,
+  });
+  await over.promise;
+  watchdog.stop();
+  return times;
+}
+
+test("who empties a workspace is not blamed for what was written before it was looked at", async () => {
+  expect(await timesPassed([0.5, 3, 2.5, 2, 1.5])).toBe(0);
+  expect(await timesPassed([0.5, 3, 3.5])).toBe(1);
+  expect(await timesPassed([0.5, 3, 3])).toBe(1);
+});
+
+test("who removes a little now and then is blamed at the second look", async () => {
+  expect(await timesPassed([0.5, 3, 2.9, 4, 3.9])).toBe(1);
 });
