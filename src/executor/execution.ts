@@ -2,7 +2,15 @@ import { fstatSync } from "node:fs";
 import { requestIdInScope } from "../request-scope.ts";
 import type { WorkspaceMark } from "./artifacts.ts";
 import type { Journal } from "./journal.ts";
-import { endedVerdict, stoppedVerdict, wasKilled, type StopCause, type Terms, type Verdict } from "./outcome.ts";
+import {
+  endedVerdict,
+  refusedVerdict,
+  stoppedVerdict,
+  wasKilled,
+  type StopCause,
+  type Terms,
+  type Verdict,
+} from "./outcome.ts";
 import type { Artifact, ExecutionRequest, Metrics, SandboxLimits } from "./protocol.ts";
 import { ResultChannel } from "./result-channel.ts";
 
@@ -141,9 +149,10 @@ export class Execution {
     else if (run.killedAll) this.#endStopped();
   }
 
-  /** No process could be started. */
-  startFailed(message: string): void {
+  /** No process could be started; `isRefused`: since there are too many. */
+  startFailed(message: string, isRefused = false): void {
     if (this.#cause !== null) return this.#endStopped();
+    if (isRefused) return this.#end(refusedVerdict(message, this.#terms));
     this.#end({ status: "failed", exit_code: null, reason: "start_failed", error_message: message });
   }
 

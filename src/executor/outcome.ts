@@ -84,6 +84,12 @@ export function stoppedVerdict(cause: StopCause, started: boolean, waitStatus: n
   }
 }
 
+/** How an execution is told for which there was no process left. */
+export function refusedVerdict(message: string, terms: Terms): Verdict {
+  const error_message = `${processMessage(terms)}: ${message}`;
+  return { status: "failed", exit_code: null, reason: "process_limit", error_message };
+}
+
 /** How an execution that ended by itself is told. */
 export function endedVerdict(ending: Ending, terms: Terms): Verdict {
   const { result, waitStatus } = ending;

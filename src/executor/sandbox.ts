@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { WorkspaceChanges, type WorkspaceMark } from "./artifacts.ts";
@@ -272,9 +273,9 @@ export class Sandbox implements ExecutionHost {
   }
 
   #startFailed(frame: Frame, execution: Execution | undefined): void {
-    const { message } = parseStartFailed(frame.payload);
+    const { errno, message } = parseStartFailed(frame.payload);
     if (execution === undefined) return this.#spares.gone(frame.id);
-    execution.startFailed(`the interpreter could not be started: ${message}`);
+    execution.startFailed(`the interpreter could not be started: ${message}`, errno === constants.errno.EAGAIN);
   }
 
   #refused(frame: Frame, execution: Execution | undefined): void {

@@ -128,6 +128,20 @@ describe("endings", () => {
     expect((await executor.run(small, "print('alive')")).stdout).toBe("alive\n");
   });
 
+  test("no process left for another program: failed, and says the limit", async () => {
+    const limits = { cpuCores: 1, memoryBytes: 512 * 1024 ** 2, diskBytes: 1024 ** 3, maxProcesses: 24 };
+    const full = await executor.sandbox({ limits });
+    const code =
+      "import os, time\ntry:\n  while os.fork(): pass\nexcept OSError: print('full', flush=True)\ntime.sleep(60)";
+    const id = executor.newId();
+    await readUntil((await executor.start(id, full, code)).getReader(), "stdout");
+    const { outcome } = await executor.shell(full, "true");
+    expect(outcome).toMatchObject({ status: "failed", reason: "process_limit", exit_code: null });
+    expect(outcome.error_message).toContain("the limit of 24 processes was reached");
+    await executor.client.cancel(id);
+    expect((await executor.shell(full, "echo alive")).stdout).toBe("alive\n");
+  });
+
   test("what is written to the result channel is parsed strictly", async () => {
     for (const [bytes, message] of [
       ["not json", "not valid JSON"],
