@@ -55,7 +55,7 @@ export class Sandbox implements ExecutionHost {
     let sandbox: Sandbox | null = null;
     const egress = await deps.openEgress(id, spec, (decision) => deps.audited(sandbox?.state.id ?? id, decision));
     const events: JailEvents = {
-      limitPassed: (limit) => sandbox?.limitPassed(limit),
+      limitPassed: (limit) => sandbox?.limitPassed(limit) ?? false,
       lookFailed: (error) => deps.log.error("sandbox.look_failed", { error }),
     };
     const jailed = await deps.jail.start(id, spec, events, egress?.dir ?? undefined).catch(async (error: unknown) => {
@@ -219,9 +219,11 @@ export class Sandbox implements ExecutionHost {
   }
 
   /** A watchdog of the jail found a limit passed: what runs is ended for it. */
-  limitPassed(limit: SandboxLimit): void {
+  limitPassed(limit: SandboxLimit): boolean {
     this.#d.log.warn("sandbox.limit_passed", { limit });
+    const isRunning = this.#running.size > 0;
     for (const execution of this.#running.values()) void execution.stop(CAUSES[limit]);
+    return isRunning;
   }
 
   /** Ends every execution (`session_ended`) and every process, and gives back what the jail holds. Idempotent. */

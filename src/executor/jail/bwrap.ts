@@ -192,7 +192,7 @@ export class BwrapJail implements Jail {
   /** Checks of a sandbox that was really made. Throws when one is not ok: nothing may run then. */
   async #probe(): Promise<Check[]> {
     await removeTree(this.#workspaceDir(PROBE));
-    const init = await this.start(PROBE, PROBE_SPEC, { limitPassed: () => {}, lookFailed: () => {} });
+    const init = await this.start(PROBE, PROBE_SPEC, { limitPassed: () => false, lookFailed: () => {} });
     const timer = setTimeout(() => init.kill(), PROBE_MS);
     try {
       if (!(await saysSomething(init.stdout))) throw new Error(explain(await new Response(init.stderr).text()));

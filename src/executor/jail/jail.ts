@@ -30,7 +30,7 @@ export type SandboxLimit = "memory" | "disk" | "processes";
 
 export type JailEvents = {
   /** A watchdog found a limit passed. The sandbox ends every running execution for it. May come again. */
-  limitPassed(limit: SandboxLimit): void;
+  limitPassed(limit: SandboxLimit): boolean;
   /** A watchdog's look failed, which is a fault of this program; it looks again. May come again. */
   lookFailed(error: unknown): void;
 };

@@ -11,7 +11,8 @@ export type WatchdogOptions = {
   activity(): number;
   /** Root of the sandbox's processes when no control group counts them and their memory; else null. */
   countedFrom: number | null;
-  passed(limit: SandboxLimit): void;
+  /** Ends executions for it; false when there is none. */
+  passed(limit: SandboxLimit): boolean;
   /** A look failed, by a fault of this program. */
   failed(error: unknown): void;
   /** A limit is passed again and again although executions were ended: the sandbox itself must end. */
@@ -24,6 +25,8 @@ const COUNTING_MS = 50;
 const IDLE_MS = 1000;
 /** For so long may a limit be passed, look after look, before the sandbox is ended; memory never twice over. */
 const IN_VAIN_MS = 1500;
+const MAX_EMPTIED = 3;
+const MAX_CHANCES = 5;
 
 /** Holds the limits that the kernel does not hold here: the workspace's size, and without control groups memory and processes. */
 export class Watchdog {
@@ -38,12 +41,14 @@ export class Watchdog {
   /** The activity before the last scan of the disk: what came after it was not seen. */
   #scannedActivity = -1;
   #lastUsage: Usage = { bytes: 0, files: 0 };
-  /** The last time that the limit seemed passed, the workspace was just being emptied. */
-  #wasEmptied = false;
+  /** How often the limit seemed passed while the workspace was being emptied, since there last was room. */
+  #emptied = 0;
   /** The last look found the disk limit passed. */
   #isDiskPassed = false;
   /** When each limit was first found passed, for those that every look since has found passed. */
   readonly #passedSinceMs = new Map<SandboxLimit, number>();
+  /** How often in a row ending executions of late was another chance. */
+  #chances = 0;
 
   constructor(options: WatchdogOptions) {
     this.#o = options;
@@ -100,11 +105,18 @@ export class Watchdog {
 
   #note(looked: SandboxLimit[], passed: SandboxLimit | null, isFar = false): void {
     for (const limit of looked) if (limit !== passed) this.#passedSinceMs.delete(limit);
+    if (passed === null) this.#chances = 0;
     if (passed === null || this.#isStopped) return;
     const sinceMs = this.#passedSinceMs.get(passed) ?? performance.now();
     this.#passedSinceMs.set(passed, sinceMs);
-    if (isFar || performance.now() - sinceMs > IN_VAIN_MS) this.#o.overrun(passed);
-    else this.#o.passed(passed);
+    const isLong = performance.now() - sinceMs > IN_VAIN_MS;
+    if (isFar || (isLong && this.#chances === MAX_CHANCES)) return this.#o.overrun(passed);
+    const hasEnded = this.#o.passed(passed);
+    if (!isLong) return;
+    // Where looks are far apart, this may be another program than the one that was ended for the same before.
+    if (!hasEnded) return this.#o.overrun(passed);
+    this.#chances++;
+    this.#passedSinceMs.set(passed, performance.now());
   }
 
   /** Passed means: above the limit and still growing, so that a full workspace can be looked at and emptied. */
@@ -116,21 +128,21 @@ export class Watchdog {
     this.#lastUsage = used;
     // What was written until the executions were ended is seen only now, and is not the fault of what runs by now.
     const wasPassed = this.#isDiskPassed;
-    if (!disk.isOver(used)) this.#wasEmptied = false;
+    if (!disk.isOver(used)) this.#emptied = 0;
     const grew = used.bytes > before.bytes || used.files > before.files;
     this.#isDiskPassed = !wasPassed && grew && disk.isOver(used) && !(await this.#isBeingEmptied(used));
     if (wasPassed) return "settling";
     return this.#isDiskPassed ? "disk" : null;
   }
 
-  /** Looks again: what shrinks was filled earlier, by who may have ended. Not twice before there is room again: it would be a way around. */
+  /** Looks again: what shrinks was filled earlier, by who may have ended. A few times alone, or it would be a way around. */
   async #isBeingEmptied(used: Usage): Promise<boolean> {
-    if (this.#wasEmptied) return (this.#wasEmptied = false);
-    const now = await this.#o.disk.look().catch(() => used);
-    this.#lastUsage = now;
-    const { bytes, files } = now;
-    this.#wasEmptied = bytes <= used.bytes && files <= used.files && (bytes < used.bytes || files < used.files);
-    return this.#wasEmptied;
+    if (this.#emptied === MAX_EMPTIED) return false;
+    const { bytes, files } = await this.#o.disk.look().catch(() => used);
+    this.#lastUsage = { bytes, files };
+    const shrinks = bytes <= used.bytes && files <= used.files && (bytes < used.bytes || files < used.files);
+    this.#emptied = shrinks ? this.#emptied + 1 : 0;
+    return shrinks;
   }
 
   #lookAtProcesses(root: number): void {

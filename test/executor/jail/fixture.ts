@@ -52,6 +52,7 @@ export class TestJail {
       limitPassed: (limit) => {
         passed.push(limit);
         first.resolve(limit);
+        return false;
       },
       lookFailed: (error) => {
         throw error;

@@ -94,7 +94,11 @@ describe("the end of a sandbox", () => {
   test("kill before it is ready is an end like any other", async () => {
     const spec = { imageUrl: "sandbox-template-python-basic", runtimeType: "python3.11", env: {}, maxRunning: 1 };
     const limits = { cpuCores: 1, memoryBytes: 1 << 28, diskBytes: 1 << 24, maxProcesses: 32 };
-    const init = await jail.jail.start("early", { ...spec, limits }, { limitPassed: () => {}, lookFailed: () => {} });
+    const init = await jail.jail.start(
+      "early",
+      { ...spec, limits },
+      { limitPassed: () => false, lookFailed: () => {} },
+    );
     init.kill();
     await init.dispose();
     expect(groups(jail.dataDir)).toEqual([]);

@@ -28,7 +28,7 @@ test("a look that fails is told of, and not the last", async () => {
       return looks;
     },
     countedFrom: null,
-    passed: () => {},
+    passed: () => false,
     failed: (error) => failures.push(error),
     overrun: () => {},
   });
@@ -59,22 +59,30 @@ class ScriptedMeter extends DiskMeter {
   }
 }
 
-/** How often the disk limit of 1 MiB was passed while scans found all of this. */
-async function timesPassed(found: number[]): Promise<number> {
+/** How often executions, of which there always are some or none, and the sandbox were to be ended while scans found all of this. */
+async function ends(found: number[], hasExecutions = true): Promise<{ executions: number; sandbox: number }> {
   const over = Promise.withResolvers<void>();
-  let [activity, times] = [0, 0];
+  const counts = { executions: 0, sandbox: 0 };
+  let activity = 0;
   const watchdog = new Watchdog({
     disk: new ScriptedMeter([...found, 0, 0], over.resolve),
     limits: LIMITS,
     activity: () => ++activity,
     countedFrom: null,
-    passed: () => void times++,
+    passed: () => {
+      counts.executions++;
+      return hasExecutions;
+    },
     failed: over.reject,
-    overrun: () => void times++,
+    overrun: () => void counts.sandbox++,
   });
   await over.promise;
   watchdog.stop();
-  return times;
+  return counts;
+}
+
+async function timesPassed(found: number[]): Promise<number> {
+  return (await ends(found)).executions;
 }
 
 test("who empties a workspace is not blamed for what was written before it was looked at", async () => {
@@ -83,6 +91,15 @@ test("who empties a workspace is not blamed for what was written before it was l
   expect(await timesPassed([0.5, 3, 3])).toBe(1);
 });
 
-test("who removes a little now and then is blamed at the second look", async () => {
-  expect(await timesPassed([0.5, 3, 2.9, 4, 3.9])).toBe(1);
+test("who removes a little now and then is blamed in the end", async () => {
+  const growing = Array.from({ length: 4 }, (_, round) => [3 + round, 2.9 + round]).flat();
+  expect(await timesPassed([0.5, ...growing])).toBe(1);
+});
+
+test("a sandbox is ended when the limit is passed on and on without executions, and not for one that comes later", async () => {
+  const growing = Array.from({ length: 16 }, (_, index) => 3 + index);
+  const [idle, busy] = await Promise.all([ends(growing, false), ends(growing)]);
+  expect(idle.sandbox).toBeGreaterThan(0);
+  expect(busy.executions).toBeGreaterThan(3);
+  expect(busy.sandbox).toBe(0);
 });
