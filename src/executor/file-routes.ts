@@ -7,6 +7,15 @@ import type { Sandboxes } from "./sandboxes.ts";
 
 export type FileRouteDeps = { sandboxes: Sandboxes; dataDir: string };
 
+/** A request for a workspace, and what follows `files/` in it, decoded. */
+type FileCall = {
+  request: Request;
+  files: WorkspaceFiles;
+  path: string;
+  /** See WorkspaceChanges. */
+  wroteOutside: (path: string) => void;
+};
+
 /**
  * Answers a request for the files of a workspace, whether its sandbox runs or not. `encodedPath` is what follows `files/`.
  * Throws AppError; `session_not_found` when there is no such workspace.
@@ -21,18 +30,20 @@ export async function fileRoute(
   const files = filesOf(sandboxId, deps);
   const path = decode(encodedPath);
   const query = url.searchParams;
+  const wroteOutside = (written: string): void => deps.sandboxes.find(sandboxId)?.changes.wroteOutside(written);
+  const call = { request, files, path, wroteOutside };
   switch (request.method) {
     case "GET":
     case "HEAD":
       if (encodedPath === "" && request.method === "GET") return list(files, query);
       return files.read(path, request.method, request.headers, request.signal);
     case "PUT":
-      return put(request, files, path, Number(query.get("limit") ?? Number.MAX_SAFE_INTEGER), sandboxId, deps);
+      return put(call, Number(query.get("limit") ?? Number.MAX_SAFE_INTEGER));
     case "DELETE":
       await files.remove(path);
       return new Response(null, { status: 204 });
     case "POST":
-      return change(request, files, path, sandboxId, deps);
+      return change(call);
     default:
       throw new AppError("method_not_allowed", "files have no such method");
   }
@@ -43,30 +54,18 @@ async function list(files: WorkspaceFiles, query: URLSearchParams): Promise<Resp
   return Response.json(await files.list(query.get("path") ?? "", options));
 }
 
-async function put(
-  request: Request,
-  files: WorkspaceFiles,
-  path: string,
-  limitBytes: number,
-  sandboxId: string,
-  { sandboxes }: FileRouteDeps,
-): Promise<Response> {
+async function put({ request, files, path, wroteOutside }: FileCall, limitBytes: number): Promise<Response> {
   const written = await files.write(path, request.body ?? new Blob([]).stream(), limitBytes);
-  sandboxes.find(sandboxId)?.changes.wroteOutside(written.path);
+  wroteOutside(written.path);
   return Response.json(written);
 }
 
-async function change(
-  request: Request,
-  files: WorkspaceFiles,
-  verb: string,
-  sandboxId: string,
-  { sandboxes }: FileRouteDeps,
-): Promise<Response> {
+/** The path is a verb here: `move` or `mkdir`. */
+async function change({ request, files, path: verb, wroteOutside }: FileCall): Promise<Response> {
   const body = (await request.json()) as { from?: string; to?: string; path?: string };
   if (verb === "move" && body.from !== undefined && body.to !== undefined) {
     await files.move(body.from, body.to);
-    sandboxes.find(sandboxId)?.changes.wroteOutside(body.to);
+    wroteOutside(body.to);
   } else if (verb === "mkdir" && body.path !== undefined) await files.makeDirectory(body.path);
   else throw new AppError("bad_request", "files can be moved and directories made");
   return new Response(null, { status: 204 });
