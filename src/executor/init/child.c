@@ -19,10 +19,6 @@ void child_prepare(const struct command *c, int kept) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   setsid();
-  for (int i = 0; i < c->limit_count; i++) {
-    struct rlimit limit = {c->limits[i].soft, c->limits[i].hard};
-    setrlimit(c->limits[i].resource, &limit);
-  }
   if (kept >= 0) {
     close_range((unsigned)kept + 1, ~0u, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* its daemons stay below it, where they are found */

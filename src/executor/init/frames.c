@@ -62,21 +62,6 @@ static int next_item(const uint8_t **at, size_t *left, struct item *item) {
   return is_text && memchr(item->bytes, 0, item->length) ? -1 : 1;
 }
 
-static bool take_number(struct command *c, const struct item *item) {
-  if (item->tag == TAG_FLAGS) {
-    if (item->length != 4) return false;
-    c->flags = get32(item->bytes);
-  }
-  if (item->tag == TAG_LIMIT) {
-    if (item->length != 20 || c->limit_count == MAX_LIMITS) return false;
-    int i = c->limit_count++;
-    c->limits[i].resource = get32(item->bytes);
-    c->limits[i].soft = get64(item->bytes + 4);
-    c->limits[i].hard = get64(item->bytes + 12);
-  }
-  return true;
-}
-
 bool command_parse(struct command *c, const uint8_t *payload, size_t n) {
   struct item item;
   size_t left = n, argc = 0, envc = 0, text = 0;
@@ -87,7 +72,9 @@ bool command_parse(struct command *c, const uint8_t *payload, size_t n) {
     argc += item.tag == TAG_ARGV;
     envc += item.tag == TAG_ENV;
     text += item.length + 1;
-    if (!take_number(c, &item)) return false;
+    if (item.tag != TAG_FLAGS) continue;
+    if (item.length != 4) return false;
+    c->flags = get32(item.bytes);
   }
   if (got < 0 || argc == 0) return false;
   c->memory = malloc((argc + envc + 2) * sizeof(char *) + text);

@@ -8,7 +8,6 @@ export const FrameType = {
   START: 0x01,
   STDIN: 0x02,
   JOB: 0x03,
-  SIGNAL: 0x04,
   KILL: 0x05,
   ZYGOTE: 0x06,
   PING: 0x07,
@@ -34,21 +33,17 @@ export const MAX_CHUNK = 1024 * 1024;
 
 export type Frame = { type: number; flags: number; id: number; payload: Uint8Array };
 
-/** A limit of setrlimit: its number and both values. */
-export type ResourceLimit = { resource: number; soft: bigint; hard: bigint };
-
 export type StartSpec = {
   argv: readonly string[];
   env: Readonly<Record<string, string>>;
   cwd: string;
-  limits?: readonly ResourceLimit[];
   flags?: number;
 };
 
 const HEADER_BYTES = 12;
 /** Init reads output in pieces of at most 64 KiB; its other frames are shorter. */
 const MAX_PAYLOAD = 64 * 1024;
-const Tag = { ARGV: 1, ENV: 2, CWD: 3, LIMIT: 4, FLAGS: 5 } as const;
+const Tag = { ARGV: 1, ENV: 2, CWD: 3, FLAGS: 5 } as const;
 const NOTHING = new Uint8Array();
 
 /** What init sent is not a frame: the connection can't be read any further. */
@@ -81,13 +76,6 @@ export function encodeStart(spec: StartSpec): Uint8Array {
   for (const argument of spec.argv) text(Tag.ARGV, argument);
   for (const [name, value] of Object.entries(spec.env)) text(Tag.ENV, `${name}=${value}`);
   text(Tag.CWD, spec.cwd);
-  for (const limit of spec.limits ?? []) {
-    const bytes = Buffer.alloc(20);
-    bytes.writeUInt32LE(limit.resource, 0);
-    bytes.writeBigUInt64LE(limit.soft, 4);
-    bytes.writeBigUInt64LE(limit.hard, 12);
-    parts.push(item(Tag.LIMIT, bytes));
-  }
   const flags = Buffer.alloc(4);
   flags.writeUInt32LE(spec.flags ?? 0, 0);
   parts.push(item(Tag.FLAGS, flags));

@@ -42,13 +42,10 @@ extern bool frames_are_urgent;
 /* Writes what the executor takes now. False when it is gone. */
 bool frames_flush(void);
 
-enum { MAX_LIMITS = 16 };
 /* A program to start; argv, env and cwd lie in one allocation, which memory points to. */
 struct command {
   char *memory, **argv, **env, *cwd;
   uint32_t flags;
-  int limit_count;
-  struct { uint32_t resource; uint64_t soft, hard; } limits[MAX_LIMITS];
 };
 /* False when the payload is malformed or names no program: nothing is allocated then. */
 bool command_parse(struct command *c, const uint8_t *payload, size_t n);
@@ -78,7 +75,6 @@ struct process {
   /* For NEW_MS from here on the executor is not woken for STARTED or RESULT alone: most programs end within that time. */
   bool is_new;
   uint64_t started_ms;
-  uint64_t signals;  /* bit set of what is to be sent once there is a pid */
   bool exited;
   int status;
   struct rusage usage;
@@ -93,7 +89,7 @@ struct process *process_find(uint32_t id);
 void process_start(uint32_t id, const uint8_t *payload, size_t n);
 /* Starts the command in a child, whether or not the zygote was asked before. */
 void process_exec(struct process *p);
-/* It runs: says so, gives it its input and whatever it was sent. */
+/* It runs: says so, and gives it its input. */
 void process_started(struct process *p);
 /*
  * After process.startup became readable or ended, which is awaited in the loop: the sandbox can stop the child before it
@@ -104,7 +100,6 @@ void process_input(uint32_t id, int which, bool is_last, const uint8_t *data, si
 void process_write(struct process *p, struct input *in);
 /* Reads once. is_hung: nobody has the other end any more. */
 void process_read(struct process *p, int which, bool is_hung);
-void process_signal(uint32_t id, uint32_t number);
 void process_exited(struct process *p, int status, const struct rusage *usage);
 /* Sends EXIT of a leader that has ended once its output was read and nothing of it is to be killed; forgets it then. */
 void process_finish(struct process *p);

@@ -28,9 +28,6 @@ static void take_frame(uint8_t type, uint8_t flags, uint32_t id, const uint8_t *
     case START: return process_start(id, payload, n);
     case STDIN: return process_input(id, IN_STDIN, flags & LAST_CHUNK, payload, n);
     case JOB: return process_input(id, IN_JOB, flags & LAST_CHUNK, payload, n);
-    case SIGNAL:
-      if (n != 4) return frame_text(PROTOCOL_ERROR, id, "a malformed SIGNAL");
-      return process_signal(id, get32(payload));
     case KILL: return kill_execution(id);
     case ZYGOTE: return zygote_define(id, payload, n);
     case PING: return frame_send(PONG, id, payload, n < 64 ? n : 64);

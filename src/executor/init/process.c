@@ -140,18 +140,12 @@ bool process_startup(struct process *p) {
   return false;
 }
 
-static void send_signal(const struct process *p, int number) {
-  if (kill(-p->pid, number)) kill(p->pid, number); /* a child of the zygote that has no group of its own yet */
-}
-
 void process_started(struct process *p) {
   close_theirs(p);
   p->is_new = true;
   p->started_ms = now_ms();
   frame_number(STARTED, p->id, (uint32_t)p->pid);
   for (int i = 0; i < INPUTS; i++) process_write(p, &p->in[i]);
-  for (uint32_t number = 1; p->signals != 0; number++, p->signals >>= 1)
-    if (p->signals & 1) send_signal(p, (int)number);
   if (p->ending == END_WANTED) kill_begin(p);
 }
 
@@ -205,13 +199,6 @@ static void read_chunk(struct process *p, int which, size_t most, bool is_hung) 
 }
 
 void process_read(struct process *p, int which, bool is_hung) { read_chunk(p, which, MAX_OUTPUT, is_hung); }
-
-void process_signal(uint32_t id, uint32_t number) {
-  struct process *p = process_find(id);
-  if (p == NULL || p->exited || number < 1 || number > 64) return;
-  if (!has_started(p)) p->signals |= 1ull << (number - 1);
-  else send_signal(p, (int)number);
-}
 
 void process_exited(struct process *p, int status, const struct rusage *usage) {
   p->exited = true;

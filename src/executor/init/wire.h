@@ -9,7 +9,6 @@ enum {
   START = 0x01,
   STDIN = 0x02,
   JOB = 0x03,
-  SIGNAL = 0x04,
   KILL = 0x05,
   ZYGOTE = 0x06,
   PING = 0x07,
@@ -26,7 +25,7 @@ enum {
   PROTOCOL_ERROR = 0x4c,
 };
 
-enum { TAG_ARGV = 1, TAG_ENV = 2, TAG_CWD = 3, TAG_LIMIT = 4, TAG_FLAGS = 5 };
+enum { TAG_ARGV = 1, TAG_ENV = 2, TAG_CWD = 3, TAG_FLAGS = 5 };
 
 enum {
   HEADER_BYTES = 12,
@@ -52,4 +51,3 @@ static inline uint32_t get32(const uint8_t *p) {
   return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static inline uint64_t get64(const uint8_t *p) { return get32(p) | (uint64_t)get32(p + 4) << 32; }

@@ -113,7 +113,7 @@ static void end_if_ended(struct process *p) {
   if (has_lost && kill(p->pid, 0) && errno == ESRCH) process_exited(p, SIGKILL, &none);
 }
 
-/* Whether it is init's to signal and to limit: a zygote that lies could name any process, outside of a namespace any at all. */
+/* Whether it is init's to signal: a zygote that lies could name any process, outside of a namespace any at all. */
 static bool is_child(pid_t pid) {
   for (int i = 0; i < remembered_count; i++)
     if (remembered[i].pid == pid) return true;
@@ -137,10 +137,6 @@ static void take_answer(uint32_t id, pid_t pid) {
   } else {
     p->asked = false;
     p->pid = pid;
-    for (int i = 0; i < p->command.limit_count; i++) {
-      struct rlimit limit = {p->command.limits[i].soft, p->command.limits[i].hard};
-      prlimit(pid, p->command.limits[i].resource, &limit, NULL);
-    }
     process_started(p);
     end_if_ended(p);
   }

@@ -36,7 +36,7 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
 
   test("goes on, and keeps neither descriptors nor processes", async () => {
     const next = random(SEED);
-    const start = encodeStart({ argv: ["/bin/true"], env: { A: "1" }, cwd: "/", limits: [] });
+    const start = encodeStart({ argv: ["/bin/true"], env: { A: "1" }, cwd: "/" });
     const types = [...Object.values(FrameType), 0, 0x7f, 0xff].filter((type) => type !== FrameType.ZYGOTE);
     const noise = (length: number): Buffer => Buffer.from(Array.from({ length }, () => next(256)));
     const payload = (): Uint8Array => {
@@ -79,7 +79,7 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
     await init.ping();
   });
 
-  test("says whose a malformed START, ZYGOTE or SIGNAL was", async () => {
+  test("says whose a malformed START or ZYGOTE was", async () => {
     const item = (tag: number, length: number, bytes: string): Buffer =>
       Buffer.concat([Buffer.from([tag]), number32(length), Buffer.from(bytes)]);
     const malformed = [
@@ -89,19 +89,16 @@ describe.each([...PLACES])("a %s init that is sent nonsense", (place) => {
       item(1, 0xffff_fff0, "/bin/true"),
       item(1, 9, "/bin\0true"),
       item(3, 1, "/"),
-      Buffer.concat([item(1, 9, "/bin/true"), item(4, 3, "abc")]),
       Buffer.concat([item(1, 9, "/bin/true"), item(5, 3, "abc")]),
-      Buffer.concat([item(1, 9, "/bin/true"), ...Array.from({ length: 17 }, () => item(4, 20, " ".repeat(20)))]),
     ];
     const sent = malformed.flatMap((payload, i) => [
       encodeFrame(FrameType.START, 2000 + i, payload),
       encodeFrame(FrameType.ZYGOTE, 3000 + i, payload),
     ]);
-    init.send(...sent, encodeFrame(FrameType.SIGNAL, 4000, Buffer.alloc(3)));
+    init.send(...sent);
     await Promise.all(
       [2000, 3000].flatMap((base) => malformed.map((_, i) => init.frame(FrameType.PROTOCOL_ERROR, base + i))),
     );
-    await init.frame(FrameType.PROTOCOL_ERROR, 4000);
     await init.ping();
   });
 

@@ -30,7 +30,6 @@ test("the executor writes the bytes that are agreed", () => {
     argv: ["/bin/sh", "-c", SCRIPT],
     env: { A: "1" },
     cwd: "/tmp",
-    limits: [{ resource: 7, soft: 64n, hard: 128n }],
   };
   const nothing = { argv: ["/none"], env: {}, cwd: "/" };
   const later = { argv: ["/bin/cat"], env: {}, cwd: "/" };
@@ -41,7 +40,7 @@ test("the executor writes the bytes that are agreed", () => {
     jobEnd: hex(encodeInput(FrameType.JOB, 7, Buffer.alloc(0))[0]),
     startOfNothing: hex(encodeFrame(FrameType.START, 0x01020304, encodeStart(nothing))),
     startForLater: hex(encodeFrame(FrameType.START, 9, encodeStart(later))),
-    signal: hex(encodeFrame(FrameType.SIGNAL, 9, Buffer.from([15, 0, 0, 0]))),
+    killLater: hex(encodeFrame(FrameType.KILL, 9)),
     kill: hex(encodeFrame(FrameType.KILL, 8)),
     ping: hex(encodeFrame(FrameType.PING, 0, Buffer.from("ping"))),
     unknown: hex(encodeFrame(0x7f, 10)),
@@ -61,7 +60,7 @@ test("the executor reads the bytes that are agreed", () => {
   expect(parseStartFailed(failed.payload)).toEqual({ errno: 2, message: "/none: No such file or directory" });
   const usage = [1n, 2n, 3n, 4n, 5n].map((value) => hex(new Uint8Array(new BigUint64Array([value]).buffer))).join("");
   expect(parseExit(decode(fromInit.exitHead + usage).payload)).toEqual({
-    waitStatus: 15,
+    waitStatus: 9,
     userUs: 1,
     systemUs: 2,
     maxRssKb: 3,
@@ -77,7 +76,8 @@ test("init reads and writes the bytes that are agreed", async () => {
     for await (const chunk of child.stdout) {
       got += hex(chunk);
       const isCatStarted = got.includes("040000004200000009000000");
-      if (isCatStarted && !got.includes(fromInit.exitHead)) void child.stdin.write(Buffer.from(toInit.signal, "hex"));
+      if (isCatStarted && !got.includes(fromInit.exitHead))
+        void child.stdin.write(Buffer.from(toInit.killLater, "hex"));
       if (got.includes(fromInit.exitHead) && got.includes("4600000007000000")) void child.stdin.end();
       void child.stdin.flush();
     }

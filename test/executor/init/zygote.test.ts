@@ -110,16 +110,4 @@ else:
     await init.kill(id);
     expect((await init.exit(id)).status).toBe(9);
   });
-
-  test("gives limits to its children as init does", async () => {
-    await begin(`import resource
-pid = fork()
-if pid == 0: os.read(fds[3], 9); os.write(fds[1], str(resource.getrlimit(7)).encode()); os._exit(0)
-answer(number, pid)`);
-    const id = init.start(
-      { argv: ["/bin/true"], flags: StartFlag.ZYGOTE, limits: [{ resource: 7, soft: 50n, hard: 60n }] },
-      { job: "go" },
-    );
-    expect((await init.exit(id)).stdout).toBe("(50, 60)");
-  });
 });
