@@ -134,3 +134,22 @@ describe("an example says so when it is refused, and ends", () => {
       expect(stderr).toMatch(/execution_not_found|404/);
     });
 });
+
+describe("an example that is called wrongly says how, and ends", () => {
+  const commands = {
+    "follow-fetch.ts": FETCH,
+    "follow-eventsource.ts": EVENT_SOURCE,
+    "follow.py": PYTHON,
+    "follow.sh": CURL,
+  };
+  for (const [name, command] of Object.entries(commands))
+    test(name, async () => {
+      const child = Bun.spawn([...command, "http://127.0.0.1:1"], { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
+      const [stdout, stderr] = await Promise.all([
+        new Response(child.stdout).text(),
+        new Response(child.stderr).text(),
+      ]);
+      expect({ code: await child.exited, stdout }).toEqual({ code: 2, stdout: "" });
+      expect(stderr).toMatch(/^usage: .+ URL EXECUTION\n$/);
+    });
+});

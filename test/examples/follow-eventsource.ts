@@ -6,6 +6,10 @@ declare const EventSource: { new (url: string): EventSource; CLOSED: number };
 type Data = { text: string; exit_code: number | null };
 
 const [url, id] = process.argv.slice(2);
+if (id === undefined) {
+  process.stderr.write("usage: bun follow-eventsource.ts URL EXECUTION\n");
+  process.exit(2);
+}
 let seen = 0;
 
 function follow(): void {

@@ -8,6 +8,10 @@
 type Event = { seq: number; type: string; data: { text: string; exit_code: number | null } };
 
 const [url, id] = process.argv.slice(2);
+if (id === undefined) {
+  process.stderr.write("usage: bun follow-fetch.ts URL EXECUTION\n");
+  process.exit(2);
+}
 const key = process.env.SANDBOX_KEY;
 let seen = 0;
 let hasEnded = false;

@@ -52,5 +52,8 @@ def follow(url, execution):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        print("usage: python3 follow.py URL EXECUTION", file=sys.stderr)
+        sys.exit(2)
     code = follow(*sys.argv[1:])
     sys.exit(1 if code is None else code)

@@ -5,6 +5,7 @@
 #
 # SANDBOX_KEY is the key, if the server asks for one.
 set -u
+[ $# = 2 ] || { echo "usage: bash follow.sh URL EXECUTION" >&2; exit 2; }
 seen=0
 while :; do
   # `read` fails for a last line without its end, so an event that was cut is not counted and comes again.
