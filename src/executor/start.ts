@@ -96,6 +96,7 @@ export async function startExecutor(options: ExecutorOptions): Promise<StartedEx
     while (server.pending > 0 && performance.now() < end) await Bun.sleep(DRAIN_CHECK_MS);
     await server.close();
     jail.close();
+    layers.close();
     if ("unix" in options.listen) rmSync(options.listen.unix, { force: true });
   };
   return {

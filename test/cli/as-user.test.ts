@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { rm } from "node:fs/promises";
+import { chown, mkdtemp, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { command, directoryOf, leftBy, start } from "./command.ts";
 
 /** Any user that has no rights of its own; these tests need root to become it, or are run by one. */
@@ -36,4 +37,15 @@ describe("sandbox run by an ordinary user leaves nothing", () => {
     expect((await child.ended).code).toBe(130);
     expect(await leftBy(child.pid)).toEqual([]);
   });
+});
+
+test("an ordinary user's data directory can be removed once nothing runs on it", async () => {
+  const dataDir = await mkdtemp("/tmp/sandbox-test-");
+  if (wrapper.length > 0) await chown(dataDir, USER, USER);
+  expect(await command(["run", "hello.py"], { cwd: dir, wrapper, env: { DATA_DIR: dataDir } })).toMatchObject({
+    code: 0,
+  });
+  for (const name of ["layers", "runtime", "workspaces"])
+    expect([name, (await stat(join(dataDir, name))).mode & 0o700]).toEqual([name, 0o700]);
+  await rm(dataDir, { recursive: true });
 });

@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  existsSync,
   lchownSync,
   lstatSync,
   mkdirSync,
@@ -52,6 +53,12 @@ export class LayerStore {
     // Sandboxes of an executor that is not root are the same user, and must not list the names either. Those that a sandbox
     // sees where they are (in a Pod) are its own, and count towards its disk.
     if (insideDir !== this.#dir) chmodSync(this.#dir, 0o311);
+  }
+
+  /** Lets its user list and remove the layers again, once no sandbox is left. */
+  close(): void {
+    // Who removes the data directory at once does not wait for this.
+    if (existsSync(this.#dir)) chmodSync(this.#dir, 0o711);
   }
 
   /** The layer of a digest, used now; null when there is none. */

@@ -51,6 +51,11 @@ export class Layers {
     this.#store = new LayerStore(deps.dataDir, deps.limitBytes, deps.insideDir);
   }
 
+  /** For when no sandbox is left. */
+  close(): void {
+    this.#store.close();
+  }
+
   /** Finds the layer or builds it; callers that ask for the same set meanwhile share the build. Throws `dependency_failed`. */
   ensure(request: LayerRequest): Promise<Layer> {
     const { digest, build } = this.#planned(request);
