@@ -198,8 +198,9 @@ export async function startApp(config: Config, log: Log): Promise<App> {
   await templates.seed();
   // Whoever held a lease is dead then, so its work goes on now and not when the lease runs out.
   if (home.isAlone) await Promise.all([sessionStore.releaseAll(null), executionStore.releaseAll(null)]);
-  await sayAccess(config, keys, log);
   const { url, port } = listen((host, port) => server.listen(host, port), config);
+  // Not before: a first key is shown once, and a start that is refused may have nobody who reads it.
+  await sayAccess(config, keys, log);
   log.info("server.listening", { url, version: VERSION, data_dir: config.dataDir, pid: process.pid, port });
   let stopping: Promise<void> | null = null;
   /** What keeps an executor from starting may be mended without a restart of this process. */

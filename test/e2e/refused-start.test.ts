@@ -47,6 +47,17 @@ describe("serve refuses to start with one clear line", () => {
     expect(lines[0]).toContain(port);
   });
 
+  test("when the address is not this machine's, and makes no key that nobody would see", async () => {
+    for (const HOST of ["8.8.8.8", "no-such-host.invalid"]) {
+      const { code, lines } = await refused(serviceEnv(dir, { HOST }));
+      expect({ code, lines: lines.length }).toEqual({ code: 2, lines: 1 });
+      expect(lines[0]).toContain(`HOST=${HOST} is no address of this machine`);
+    }
+    const keys = new Database(`${dir}/sandbox.db`, { readonly: true });
+    expect(keys.query("SELECT name FROM api_keys").all()).toEqual([]);
+    keys.close();
+  });
+
   test("when the data directory can't be written", async () => {
     const locked = `${dir}/locked`;
     await mkdir(locked);
