@@ -257,7 +257,7 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
       const next = await eventually("a Pod of its own", 30, () => other.ensure(one).catch(() => null));
       expect(next.containerId).not.toBe(made.containerId);
       expect((await run(next.executor, one.id, 'echo "$SECRET"').ran()).stdout).toBe("\n");
-      expect((await refusal(other.ensure(former))).code).toBe("executor_unavailable");
+      expect((await refusal(other.ensure(former))).code).toBe("session_ended");
       expect((await other.ensure(one)).containerId).toBe(next.containerId);
     } finally {
       await provisioner.release(one.id, { deleteWorkspace: true });

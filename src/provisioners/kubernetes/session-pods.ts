@@ -48,7 +48,8 @@ export class SessionPods {
 
   /**
    * Takes the session's Pod from whatever it is to running, one observed state after the other. Throws
-   * `executor_unavailable` when it does not run before the signal aborts, and a refusal when it never will.
+   * `executor_unavailable` when it does not run before the signal aborts, `session_ended` when the session has ended or was
+   * deleted meanwhile, and a refusal when it never will.
    */
   async running(session: Session, limit: AbortSignal): Promise<V1Pod> {
     const name = podName(session.id);
@@ -81,7 +82,7 @@ export class SessionPods {
 
   async #checkLive(session: Session): Promise<void> {
     if ((await this.#options.isLive?.(session)) !== false) return;
-    throw new AppError("executor_unavailable", `session ${session.id} has ended meanwhile`, { retryAfterS: 1 });
+    throw new AppError("session_ended", `session ${session.id} has ended meanwhile`);
   }
 
   async #create(session: Session, name: string, attempt: number): Promise<void> {
