@@ -39,13 +39,14 @@ export async function* followExecution(
       for await (const batch of openJournal(deps, current, seq, signal)) {
         const last = batch.at(-1);
         if (last === undefined) continue;
-        seq = last.seq;
         recheckMs = ACCEPT_RECHECK_MS.first;
         failedSinceMs = null;
         if (last.type !== "end") {
+          seq = last.seq;
           yield batch;
           continue;
         }
+        // When this fails, the whole batch is read again.
         const ended = await waitForEnd(deps, current, signal);
         yield [...batch.slice(0, -1), { ...last, execution: ended }];
         return;
