@@ -74,14 +74,15 @@ async function change({ request, files, path: verb, wroteOutside }: FileCall): P
 function filesOf(sandboxId: string, { sandboxes, dataDir }: FileRouteDeps): WorkspaceFiles {
   const jailed = sandboxes.find(sandboxId)?.jailed;
   if (jailed !== undefined) return new WorkspaceFiles(jailed.workspaceDir, jailed);
-  const directory = sandboxes.workspaceOf(sandboxId) ?? join(dataDir, "workspaces", sandboxId);
+  const own = sandboxes.workspaceOf(sandboxId);
+  const directory = own ?? join(dataDir, "workspaces", sandboxId);
   const stats = lstatSync(directory, { throwIfNoEntry: false });
   if (stats?.isDirectory() !== true) throw new AppError("session_not_found", `there is no workspace ${sandboxId}`);
-  return new WorkspaceFiles(directory, {
-    owner: { uid: stats.uid, gid: stats.gid },
-    beginUpload: () => Promise.resolve({ take: () => true, end: () => {} }),
-    incomingDir: incomingDir(dataDir),
-  });
+  const beginUpload = () => Promise.resolve({ take: () => true, end: () => {} });
+  // As while its sandbox was there: the directory is a mount of another's, and another file system than the data directory.
+  if (own !== null) return new WorkspaceFiles(directory, { owner: undefined, incomingDir: undefined, beginUpload });
+  const owner = { uid: stats.uid, gid: stats.gid };
+  return new WorkspaceFiles(directory, { owner, incomingDir: incomingDir(dataDir), beginUpload });
 }
 
 function decode(encoded: string): string {

@@ -248,6 +248,16 @@ describe.skipIf(!HAS_CLUSTER)("sessions in Pods", () => {
     await provisioner.release(one.id, { deleteWorkspace: true });
   }, 60_000);
 
+  test("files are written and read where the sandbox has ended and its Pod has not", async () => {
+    const one = session();
+    await using(one, async (executor) => {
+      await executor.deleteSandbox(one.id, { deleteWorkspace: false });
+      expect(await executor.writeFile(one.id, "a/f", new Blob(["late"]).stream(), 100)).toMatchObject({ size: 4 });
+      const { body } = await executor.readFile(one.id, "a/f", "GET", new Headers());
+      expect(await new Response(body).text()).toBe("late");
+    });
+  }, 60_000);
+
   test("a session gets nothing of one that had its id before, and of one that is gone nothing is made", async () => {
     const former = session({ env_vars: { SECRET: "former" } });
     const one = session({ id: former.id, created_at: new Date(Date.now() + 5).toISOString(), env_vars: {} });
