@@ -1,3 +1,4 @@
+import { Recent } from "../recent.ts";
 import type { Execution } from "./execution.ts";
 
 /** They come within moments or never. */
@@ -5,14 +6,10 @@ const MAX_REMEMBERED = 1000;
 
 /** Executions that were cancelled before they came: those never start. */
 export class EarlyCancels {
-  readonly #ids = new Set<string>();
+  readonly #ids = new Recent<true>(MAX_REMEMBERED);
 
   add(id: string): void {
-    this.#ids.add(id);
-    for (const oldest of this.#ids) {
-      if (this.#ids.size <= MAX_REMEMBERED) return;
-      this.#ids.delete(oldest);
-    }
+    this.#ids.set(id, true);
   }
 
   /** Whether it is one of them; its journal has its end then. */

@@ -132,7 +132,8 @@ function memoryMessage({ limits }: Terms): string {
   return `the memory limit of ${mebibytes(limits.memoryBytes)} was reached`;
 }
 
-function diskMessage({ limits }: Terms): string {
+/** What is said of a workspace, or of what else counts as one, that has more bytes. */
+export function diskMessage({ limits }: { limits: Pick<SandboxLimits, "diskBytes"> }): string {
   return `the disk limit of ${mebibytes(limits.diskBytes)} was reached`;
 }
 

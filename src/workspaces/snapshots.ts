@@ -6,8 +6,8 @@ import { latestVersion, storeVersion } from "../objects/versions.ts";
 import type { Provisioner } from "../provisioners/provisioner.ts";
 import { parseSize } from "../sessions/limits.ts";
 import { isLive, type Session, type SessionStore } from "../sessions/session.ts";
+import { Recent } from "../recent.ts";
 import { within } from "../within.ts";
-import { Recent } from "./recent.ts";
 import { FairTurns } from "./fair-turns.ts";
 import { storedName } from "./stored-name.ts";
 

@@ -141,7 +141,8 @@ class Zygote:
 
     def rehearse(self):
         """Once for all programs: the first call of `compile` alone makes a hundred types."""
-        program.rehearse(10)
+        if not self.is_rehearsed:
+            program.rehearse(10)
         self.is_rehearsed = True
 
     def watch_program(self, pid):
@@ -187,8 +188,7 @@ class Zygote:
     def make_spare(self):
         """True in the spare, once it is a program."""
         self.spare_at = NEVER
-        if not self.is_rehearsed:
-            self.rehearse()
+        self.rehearse()
         mine, its = self.socketpair()
         try:
             pid = self.forker.fork()

@@ -17,6 +17,7 @@ import { setImmediate } from "node:timers/promises";
 import { AppError } from "../../errors.ts";
 import { removeTree } from "../jail/remove-tree.ts";
 import { JAIL_PATHS } from "../languages/launch.ts";
+import { diskMessage } from "../outcome.ts";
 import type { InstalledPackage, Layer } from "../protocol.ts";
 
 /** What an index entry says. */
@@ -28,7 +29,6 @@ const GRACE_MS = 60_000;
 /** Files, links and directories of one layer. */
 const MAX_FILES = 200_000;
 const FILES_A_TURN = 256;
-const MEBIBYTE = 1024 ** 2;
 
 /**
  * Layers on disk: `<dataDir>/layers/<name>` with an unguessable name, and `<dataDir>/layer-index/<digest>.json` that says
@@ -84,8 +84,7 @@ export class LayerStore {
   async add(digest: string, directory: string, packages: InstalledPackage[], maxBytes: number): Promise<Layer> {
     const name = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");
     const bytes = await takeOver(directory);
-    if (bytes > maxBytes)
-      throw new AppError("dependency_failed", `the disk limit of ${Math.floor(maxBytes / MEBIBYTE)} MiB was reached`);
+    if (bytes > maxBytes) throw new AppError("dependency_failed", diskMessage({ limits: { diskBytes: maxBytes } }));
     renameSync(directory, join(this.#dir, name));
     const entry = { name, bytes, packages };
     writeFileSync(`${this.#entryPath(digest)}.new`, JSON.stringify(entry), { mode: 0o600 });

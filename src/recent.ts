@@ -11,6 +11,11 @@ export class Recent<V> {
     return this.#values.get(key);
   }
 
+  /** False when it was not there. */
+  delete(key: string): boolean {
+    return this.#values.delete(key);
+  }
+
   set(key: string, value: V): void {
     this.#values.delete(key);
     this.#values.set(key, value);
